@@ -1,0 +1,34 @@
+// JSON of untrusted origin: parsed into nlohmann's ordered value (key order kept, as templates and tools need
+// it) within limits, never throwing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+
+namespace nemoforge::io {
+
+using Json = nlohmann::ordered_json;
+
+struct JsonLimits {
+  int max_depth = 128;
+  // Accept the bare Infinity, -Infinity and NaN that Python's json module writes (Hugging Face's config.json
+  // files).
+  bool allow_non_finite = false;
+};
+
+// Parses one JSON document (UTF-8; nothing but white space after it). kInvalidData with the byte offset on a
+// syntax error, invalid UTF-8, or nesting deeper than the limit. Duplicate keys: the last one wins.
+[[nodiscard]] Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
+
+// Parses the JSON file at `path`; errors name the path.
+[[nodiscard]] Result<Json> read_json_file(const std::string& path, const JsonLimits& limits = {});
+
+// One line of JSON without ASCII escapes; invalid UTF-8 in strings becomes U+FFFD.
+[[nodiscard]] std::string dump_json(const Json& value);
+
+}  // namespace nemoforge::io

@@ -1,0 +1,72 @@
+// The operators of the model as an interface: one pure virtual function an op, so that an op which a backend
+// lacks is a compile error. Contracts (formula, shapes, dtypes, rounding, aliasing) stand in the ops' own
+// headers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "ops/attention/attention.h"
+#include "ops/causal_conv1d/causal_conv1d.h"
+#include "ops/embedding/embedding.h"
+#include "ops/gated_rms_norm/gated_rms_norm.h"
+#include "ops/grouped_linear/grouped_linear.h"
+#include "ops/linear/linear.h"
+#include "ops/lora/lora.h"
+#include "ops/moe/moe.h"
+#include "ops/relu2/relu2.h"
+#include "ops/rms_norm/rms_norm.h"
+#include "ops/router/router.h"
+#include "ops/ssd_scan/ssd_scan.h"
+#include "tensor/buffer.h"
+
+namespace nemoforge::ops {
+
+// A device with its memory and its implementation of every op. Ops are asynchronous on backends with a
+// stream: they run in the order of the calls, and synchronize() waits for them. All views passed to an op
+// point into memory of this backend. Preconditions are checked (NF_CHECK) before any work. Not for use from
+// several threads at once.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "reference", "cpu" or "cuda".
+  [[nodiscard]] virtual std::string_view name() const = 0;
+
+  // Memory of unspecified contents; kResourceExhausted (bytes asked, bytes free) where there is not enough.
+  [[nodiscard]] virtual Result<Buffer> allocate(int64_t num_bytes) = 0;
+  // Copies between host memory and this backend's. upload returns when `host` may be reused, download when it
+  // is filled.
+  virtual void upload(const void* host, void* device, int64_t num_bytes) = 0;
+  virtual void download(const void* device, void* host, int64_t num_bytes) = 0;
+  // True where host memory (a mapped checkpoint) can be read by ops without upload.
+  [[nodiscard]] virtual bool shares_host_memory() const = 0;
+  virtual void fill_zero(void* device, int64_t num_bytes) = 0;
+  virtual void synchronize() = 0;
+
+  virtual void embedding(const EmbeddingArgs& args) = 0;
+  virtual void rms_norm(const RmsNormArgs& args) = 0;
+  virtual void add_rms_norm(const AddRmsNormArgs& args) = 0;
+  virtual void gated_rms_norm(const GatedRmsNormArgs& args) = 0;
+  virtual void linear(const LinearArgs& args) = 0;
+  virtual void grouped_linear(const GroupedLinearArgs& args) = 0;
+  virtual void lora_add(const LoraAddArgs& args) = 0;
+  virtual void relu2(const Relu2Args& args) = 0;
+  virtual void causal_conv1d(const CausalConv1dArgs& args) = 0;
+  virtual void ssd_scan(const SsdScanArgs& args) = 0;
+  virtual void kv_cache_append(const KvCacheAppendArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+  virtual void router(const RouterArgs& args) = 0;
+  virtual void moe_dispatch(const MoeDispatchArgs& args) = 0;
+  virtual void moe_combine(const MoeCombineArgs& args) = 0;
+};
+
+// The naive implementations in double precision: the oracle of the tests, and the formulas as code.
+[[nodiscard]] std::unique_ptr<Backend> make_reference_backend();
+// All cores (ThreadPool::global()), SIMD by Highway, large matrix products by oneDNN.
+[[nodiscard]] std::unique_ptr<Backend> make_cpu_backend();
+
+}  // namespace nemoforge::ops

@@ -44,4 +44,8 @@ struct AttentionArgs {
   TensorView out;  // [num_tokens, num_heads * head_dim] f32 or bf16; does not overlap q
 };
 
+// Throw InternalError unless the preconditions above hold (shapes, dtypes, aliasing; not the contents).
+void check(const KvCacheAppendArgs& args);
+void check(const AttentionArgs& args);
+
 }  // namespace nemoforge::ops

@@ -27,4 +27,7 @@ struct CausalConv1dArgs {
   TensorView out;  // [num_tokens, channels] f32 or bf16; does not overlap x
 };
 
+// Throws InternalError unless the preconditions above hold (shapes, dtypes, aliasing; not the contents).
+void check(const CausalConv1dArgs& args);
+
 }  // namespace nemoforge::ops

@@ -23,4 +23,7 @@ struct GatedRmsNormArgs {
   TensorView out;  // [num_tokens, channels] f32 or bf16; may be y
 };
 
+// Throws InternalError unless the preconditions above hold (shapes, dtypes, aliasing; not the contents).
+void check(const GatedRmsNormArgs& args);
+
 }  // namespace nemoforge::ops

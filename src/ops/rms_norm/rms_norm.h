@@ -21,12 +21,16 @@ struct RmsNormArgs {
 };
 
 struct AddRmsNormArgs {
-  TensorView residual;  // [num_tokens, hidden_size] f32 or bf16; updated in place, rounded to its dtype
-                        // before the norm reads it (HF rounds here)
+  TensorView residual;     // [num_tokens, hidden_size] f32 or bf16; updated in place, rounded to its dtype
+                           // before the norm reads it (HF rounds here)
   ConstTensorView delta;   // [num_tokens, hidden_size] f32 or bf16; does not overlap residual
   ConstTensorView weight;  // [hidden_size] f32, bf16 or f16
   float epsilon = 0;
   TensorView out;  // [num_tokens, hidden_size] f32 or bf16; may be delta
 };
+
+// Throw InternalError unless the preconditions above hold (shapes, dtypes, aliasing; not the contents).
+void check(const RmsNormArgs& args);
+void check(const AddRmsNormArgs& args);
 
 }  // namespace nemoforge::ops

@@ -40,4 +40,7 @@ struct SsdScanArgs {
   TensorView y;  // [num_tokens, num_heads * head_dim] f32 or bf16; may be x where strides agree
 };
 
+// Throws InternalError unless the preconditions above hold (shapes, dtypes, aliasing; not the contents).
+void check(const SsdScanArgs& args);
+
 }  // namespace nemoforge::ops

@@ -1,14 +1,11 @@
-// From an element type at run time to a template parameter, and the checks of element types that all ops
-// share.
+// From an element type at run time to a template parameter.
 #pragma once
 
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 
 #include "base/check.h"
 #include "tensor/dtype.h"
-#include "tensor/tensor_view.h"
 
 namespace nemoforge::ops {
 
@@ -34,17 +31,6 @@ decltype(auto) dispatch_weight(DType dtype, Function&& function) {
   NF_CHECK(is_weight_dtype(dtype)) << dtype_name(dtype);
   if (dtype == DType::kF16) return std::forward<Function>(function)(std::type_identity<F16>{});
   return dispatch_activation(dtype, std::forward<Function>(function));
-}
-
-// Whether the bytes from the first to the last element of two tensors have any in common.
-[[nodiscard]] inline bool overlaps(ConstTensorView a, ConstTensorView b) {
-  if (!a || !b || a.numel() == 0 || b.numel() == 0) return false;
-  const auto end = [](ConstTensorView view) {
-    const int64_t last_row = (view.size(0) - 1) * view.row_stride();
-    return static_cast<const std::byte*>(view.raw()) +
-           (last_row + view.numel() / view.size(0)) * dtype_bytes(view.dtype());
-  };
-  return static_cast<const std::byte*>(a.raw()) < end(b) && static_cast<const std::byte*>(b.raw()) < end(a);
 }
 
 }  // namespace nemoforge::ops

@@ -15,4 +15,8 @@ struct EmbeddingArgs {
   TensorView out;         // [num_rows, hidden_size] f32 or bf16; does not overlap table
 };
 
+// Throws InternalError unless shapes, dtypes and aliasing are as above; does not read the ids, whose memory
+// may be a device's.
+void check(const EmbeddingArgs& args);
+
 }  // namespace nemoforge::ops

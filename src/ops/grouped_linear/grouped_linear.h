@@ -20,4 +20,11 @@ struct GroupedLinearArgs {
   TensorView out;                         // [num_rows, out_features] f32 or bf16; does not overlap x
 };
 
+// Throws InternalError unless shapes, dtypes and aliasing are as above; does not read the offsets, whose
+// memory may be a device's.
+void check(const GroupedLinearArgs& args);
+
+// The values of the offsets, where they are in host memory.
+void check_host_offsets(const GroupedLinearArgs& args);
+
 }  // namespace nemoforge::ops

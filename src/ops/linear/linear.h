@@ -27,4 +27,8 @@ struct LinearArgs {
   TensorView out;               // [num_rows, out_features] f32 or bf16, row stride free; does not overlap x
 };
 
+// Throw InternalError unless shapes, dtypes and aliasing are as above.
+void check(const LinearWeight& weight);
+void check(const LinearArgs& args);
+
 }  // namespace nemoforge::ops

@@ -35,4 +35,7 @@ struct LoraAddArgs {
   TensorView out;  // [num_rows, out_features] f32 or bf16, row stride free; updated; does not overlap x
 };
 
+// Throws InternalError unless shapes, dtypes and aliasing are as above.
+void check(const LoraAddArgs& args);
+
 }  // namespace nemoforge::ops

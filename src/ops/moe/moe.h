@@ -29,4 +29,9 @@ struct MoeCombineArgs {
   TensorView out;          // [num_tokens, hidden_size] f32 or bf16
 };
 
+// Throw InternalError unless shapes, dtypes and aliasing are as above; they do not read expert_ids and
+// row_of, whose memory may be a device's.
+void check(const MoeDispatchArgs& args);
+void check(const MoeCombineArgs& args);
+
 }  // namespace nemoforge::ops

@@ -13,4 +13,7 @@ struct Relu2Args {
   TensorView out;     // [num_rows, features], dtype of x; may be x
 };
 
+// Throws InternalError unless shapes, dtypes and aliasing are as above.
+void check(const Relu2Args& args);
+
 }  // namespace nemoforge::ops

@@ -31,4 +31,7 @@ struct RouterArgs {
   TensorView expert_weights;        // [num_tokens, top_k] f32
 };
 
+// Throws InternalError unless shapes, dtypes and aliasing are as above.
+void check(const RouterArgs& args);
+
 }  // namespace nemoforge::ops

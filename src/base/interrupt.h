@@ -1,0 +1,13 @@
+// Ctrl-C: long work asks whether it should stop, finishes what it must, and ends in order.
+#pragma once
+
+namespace nemoforge {
+
+// From here on the first SIGINT or SIGTERM only sets the flag that interrupted() reads; a second one ends the
+// process at once, as if nothing had been installed. Calling it again clears the flag and starts over.
+void install_interrupt_handler();
+
+// Whether a signal has asked the process to stop. False for ever where no handler is installed.
+[[nodiscard]] bool interrupted();
+
+}  // namespace nemoforge

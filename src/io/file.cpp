@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/integers.h"
+
 namespace nemoforge::io {
 namespace {
 
@@ -88,6 +90,15 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   mapped.data_ = static_cast<const std::byte*>(data);
   mapped.size_ = static_cast<size_t>(size);
   return mapped;
+}
+
+void MappedFile::forget(std::span<const std::byte> bytes) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  // Whole pages only: what shares a page with these bytes may still be in use.
+  const uintptr_t begin = round_up(reinterpret_cast<uintptr_t>(bytes.data()), page);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size()) / page * page;
+  // A mere hint: where it fails, nothing is lost but memory.
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 AtomicFile::AtomicFile(int fd, std::string path, std::string temporary)

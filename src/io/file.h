@@ -28,6 +28,9 @@ class MappedFile {
   [[nodiscard]] static Result<MappedFile> open(const std::string& path);
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Says that these bytes of the mapping will not be read for a while: their pages leave the process's
+  // resident memory, and come back from the file when they are read after all.
+  void forget(std::span<const std::byte> bytes) const;
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:

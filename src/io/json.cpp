@@ -1,6 +1,11 @@
 #include "io/json.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <string>
+#include <unordered_set>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -9,71 +14,16 @@
 namespace nemoforge::io {
 namespace {
 
-// Replaces bare non-finite literals outside strings by numbers that overflow or a marker that the parser can
-// read. Infinity becomes 1e999 (which nlohmann refuses), so the literals are quoted and turned back after
-// parsing.
-constexpr std::string_view kInfinityMarker = "\x01nemoforge:Infinity";
-constexpr std::string_view kMinusInfinityMarker = "\x01nemoforge:-Infinity";
-constexpr std::string_view kNanMarker = "\x01nemoforge:NaN";
+struct NonFinite {
+  std::string_view literal;
+  double value;
+};
+constexpr std::array kNonFinite = {NonFinite{"-Infinity", -INFINITY}, NonFinite{"Infinity", INFINITY},
+                                   NonFinite{"NaN", NAN}};
 
-std::string quote_non_finite(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() + 64);
-  bool in_string = false;
-  for (size_t i = 0; i < text.size();) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\' && i + 1 < text.size()) {
-        out.append(text.substr(i, 2));
-        i += 2;
-        continue;
-      }
-      in_string = c != '"';
-      out.push_back(c);
-      ++i;
-      continue;
-    }
-    const auto replace = [&](std::string_view literal, std::string_view marker) {
-      if (text.substr(i, literal.size()) != literal) return false;
-      // JSON strings may not hold a raw control character, so no document can forge the marker unescaped; the
-      // escaped form is what the parser turns into the same bytes, which only a document of ours contains.
-      out.append("\"\\u0001").append(marker.substr(1)).append("\"");
-      i += literal.size();
-      return true;
-    };
-    if (replace("-Infinity", kMinusInfinityMarker) || replace("Infinity", kInfinityMarker) ||
-        replace("NaN", kNanMarker)) {
-      continue;
-    }
-    in_string = c == '"';
-    out.push_back(c);
-    ++i;
-  }
-  return out;
-}
-
-void restore_non_finite(Json& value) {
-  if (value.is_string()) {
-    const auto& text = value.get_ref<const std::string&>();
-    if (text == kInfinityMarker) {
-      value = INFINITY;
-    } else if (text == kMinusInfinityMarker) {
-      value = -INFINITY;
-    } else if (text == kNanMarker) {
-      value = NAN;
-    }
-    return;
-  }
-  if (value.is_structured()) {
-    for (auto& child : value) restore_non_finite(child);
-  }
-}
-
-// The deepest nesting of brackets outside strings; counted before parsing, since destroying or walking a deep
-// value recurses.
-int nesting_depth(std::string_view text) {
-  int depth = 0;
-  int deepest = 0;
+// Calls visit(i) at each byte outside strings and visit_string() at each opening quote.
+template <typename Visit, typename VisitString>
+void scan_outside_strings(std::string_view text, Visit visit, VisitString visit_string) {
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -85,13 +35,121 @@ int nesting_depth(std::string_view text) {
       }
     } else if (c == '"') {
       in_string = true;
-    } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == ']' || c == '}') {
-      --depth;
+      visit_string();
+    } else {
+      visit(i);
     }
   }
+}
+
+// The deepest nesting of brackets outside strings; counted before parsing, since destroying or walking a deep
+// value recurses.
+int nesting_depth(std::string_view text) {
+  int depth = 0;
+  int deepest = 0;
+  scan_outside_strings(
+      text,
+      [&](size_t i) {
+        if (text[i] == '[' || text[i] == '{') {
+          deepest = std::max(deepest, ++depth);
+        } else if (text[i] == ']' || text[i] == '}') {
+          --depth;
+        }
+      },
+      [] {});
   return deepest;
+}
+
+// The parser knows no non-finite numbers. Each bare literal is therefore replaced by an empty string of the
+// same length (so that offsets in errors stay true), and remembered by its place among the document's
+// strings, which no document can forge.
+struct QuotedNonFinite {
+  size_t string_idx;
+  double value;
+};
+
+std::vector<QuotedNonFinite> quote_non_finite(std::string& text) {
+  std::vector<QuotedNonFinite> quoted;
+  size_t num_strings = 0;
+  const std::string_view original = text;
+  std::vector<std::pair<size_t, size_t>> replaced;
+  scan_outside_strings(
+      original,
+      [&](size_t i) {
+        if (!replaced.empty() && i < replaced.back().first + replaced.back().second) return;
+        for (const auto& [literal, value] : kNonFinite) {
+          if (original.substr(i, literal.size()) != literal) continue;
+          replaced.emplace_back(i, literal.size());
+          quoted.push_back({num_strings++, value});
+          return;
+        }
+      },
+      [&] { ++num_strings; });
+  for (const auto& [begin, size] : replaced) {
+    text.replace(begin, size, size, ' ');
+    text[begin] = text[begin + 1] = '"';
+  }
+  return quoted;
+}
+
+// What the parse watches for beside the grammar.
+class ParseObserver {
+ public:
+  ParseObserver(std::vector<QuotedNonFinite> quoted, bool reject_duplicate_keys)
+      : quoted_(std::move(quoted)), reject_duplicate_keys_(reject_duplicate_keys) {}
+
+  bool operator()(Json::parse_event_t event, Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_start) {
+      if (reject_duplicate_keys_) keys_.emplace_back();
+    } else if (event == Event::object_end) {
+      if (reject_duplicate_keys_) keys_.pop_back();
+    } else if (event == Event::key) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      if (take_non_finite()) fail("a number stands where a key must");
+      if (reject_duplicate_keys_ && !keys_.back().insert(key).second) {
+        fail("the key \"" + key + "\" occurs twice");
+      }
+    } else if (event == Event::value && parsed.is_string()) {
+      if (const auto* quoted = take_non_finite()) parsed = quoted->value;
+    }
+    return true;
+  }
+
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+
+ private:
+  // Counts one string; the literal that it stands for, or null for a string of the document.
+  const QuotedNonFinite* take_non_finite() {
+    const size_t string_idx = num_strings_++;
+    if (next_quoted_ == quoted_.size() || quoted_[next_quoted_].string_idx != string_idx) return nullptr;
+    return &quoted_[next_quoted_++];
+  }
+
+  void fail(std::string message) {
+    if (failure_.empty()) failure_ = std::move(message);
+  }
+
+  std::vector<QuotedNonFinite> quoted_;
+  bool reject_duplicate_keys_;
+  size_t num_strings_ = 0;
+  size_t next_quoted_ = 0;
+  std::vector<std::unordered_set<std::string>> keys_;
+  std::string failure_;
+};
+
+Result<Json> parse_observed(std::string_view text, const JsonLimits& limits) {
+  std::string quoted_text(text);
+  std::vector<QuotedNonFinite> quoted;
+  if (limits.allow_non_finite) quoted = quote_non_finite(quoted_text);
+  ParseObserver observer(std::move(quoted), limits.reject_duplicate_keys);
+  Json value = Json::parse(quoted_text, [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
+    return observer(event, parsed);
+  });
+  if (!observer.failure().empty()) {
+    return error(ErrorCode::kInvalidData, "invalid JSON: " + observer.failure());
+  }
+  return value;
 }
 
 }  // namespace
@@ -102,10 +160,8 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
                  "JSON is nested deeper than " + std::to_string(limits.max_depth) + " levels");
   }
   try {
-    if (!limits.allow_non_finite) return Json::parse(text);
-    Json value = Json::parse(quote_non_finite(text));
-    restore_non_finite(value);
-    return value;
+    if (limits.allow_non_finite || limits.reject_duplicate_keys) return parse_observed(text, limits);
+    return Json::parse(text);
   } catch (const nlohmann::json::exception& failure) {
     // The library's text begins with "[json.exception.parse_error.101] "; what follows says where.
     std::string message = failure.what();

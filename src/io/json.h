@@ -17,8 +17,10 @@ using Json = nlohmann::ordered_json;
 struct JsonLimits {
   int max_depth = 128;
   // Accept the bare Infinity, -Infinity and NaN that Python's json module writes (Hugging Face's config.json
-  // files).
+  // files) where a value may stand.
   bool allow_non_finite = false;
+  // Refuse an object that has a key twice, where the last one would win otherwise.
+  bool reject_duplicate_keys = false;
 };
 
 // Parses one JSON document (UTF-8; nothing but white space after it). kInvalidData with the byte offset on a

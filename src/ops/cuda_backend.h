@@ -1,0 +1,52 @@
+// One NVIDIA GPU. Each op's member function stands in its folder, in <op>_cuda.cu. All work goes to one stream, in the order of
+// the calls; nothing synchronises with the host but upload, download and synchronize.
+#pragma once
+
+#include <string_view>
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+
+#include "ops/backend.h"
+
+namespace nemoforge::ops {
+
+class CudaBackend final : public Backend {
+ public:
+  // On the current device. Throws CudaError.
+  CudaBackend();
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  [[nodiscard]] std::string_view name() const override { return "cuda"; }
+  [[nodiscard]] Result<Buffer> allocate(int64_t num_bytes) override;
+  void upload(const void* host, void* device, int64_t num_bytes) override;
+  void download(const void* device, void* host, int64_t num_bytes) override;
+  [[nodiscard]] bool shares_host_memory() const override { return false; }
+  void fill_zero(void* device, int64_t num_bytes) override;
+  void synchronize() override;
+
+  void embedding(const EmbeddingArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void add_rms_norm(const AddRmsNormArgs& args) override;
+  void gated_rms_norm(const GatedRmsNormArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void grouped_linear(const GroupedLinearArgs& args) override;
+  void lora_add(const LoraAddArgs& args) override;
+  void relu2(const Relu2Args& args) override;
+  void causal_conv1d(const CausalConv1dArgs& args) override;
+  void ssd_scan(const SsdScanArgs& args) override;
+  void kv_cache_append(const KvCacheAppendArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void router(const RouterArgs& args) override;
+  void moe_dispatch(const MoeDispatchArgs& args) override;
+  void moe_combine(const MoeCombineArgs& args) override;
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t cublas_ = nullptr;
+  void* cublas_workspace_ = nullptr;
+};
+
+}  // namespace nemoforge::ops

@@ -1,0 +1,44 @@
+// Squared ReLU, elementwise.
+#include "base/integers.h"
+#include "ops/cuda_backend.h"
+#include "ops/cuda_check.h"
+#include "ops/cuda_elements.cuh"
+#include "ops/dtype_dispatch.h"
+#include "ops/relu2/relu2.h"
+
+namespace nemoforge::ops {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T>
+__global__ void relu2_rows(const T* x, int64_t x_stride, int64_t num_features, T* out, int64_t out_stride) {
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (column >= num_features) return;
+  const float value = to_float(x[blockIdx.y * x_stride + column]);
+  // Written so that NaN stays NaN.
+  const float positive = value < 0.0f ? 0.0f : value;
+  out[blockIdx.y * out_stride + column] = from_float<T>(positive * positive);
+}
+
+}  // namespace
+
+void CudaBackend::relu2(const Relu2Args& args) {
+  check(args);
+  if (args.x.size(0) == 0) return;
+  // Grid y is limited to 65,535 rows: longer inputs go in pieces.
+  for (int64_t first = 0; first < args.x.size(0); first += 65535) {
+    const int64_t num_rows = std::min<int64_t>(65535, args.x.size(0) - first);
+    const ConstTensorView x = args.x.rows(first, num_rows);
+    const TensorView out = args.out.rows(first, num_rows);
+    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(x.size(1), kThreads)), static_cast<unsigned>(num_rows));
+    dispatch_activation(x.dtype(), [&](auto tag) {
+      using T = DeviceType<typename decltype(tag)::type>;
+      relu2_rows<<<grid, kThreads, 0, stream_>>>(static_cast<const T*>(x.raw()), x.row_stride(), x.size(1),
+                                                 static_cast<T*>(out.raw()), out.row_stride());
+    });
+    CUDA_CHECK(cudaGetLastError());
+  }
+}
+
+}  // namespace nemoforge::ops

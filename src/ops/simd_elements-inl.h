@@ -49,7 +49,7 @@ HWY_INLINE void store(hn::Vec<D> value, D d, float* to) {
 
 // Rounds to nearest even; NaN stays NaN.
 template <class D>
-HWY_INLINE void store(hn::Vec<D> value, D d, Bf16* to) {
+HWY_INLINE void store(hn::Vec<D> value, [[maybe_unused]] D d, Bf16* to) {
   const hn::Rebind<uint16_t, D> d16;
   const hn::Rebind<uint32_t, D> d32;
   const auto bits = hn::BitCast(d32, value);

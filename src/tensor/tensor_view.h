@@ -2,6 +2,7 @@
 // and row strides. Passed by value.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -91,7 +92,8 @@ class BasicTensorView {
  private:
   [[nodiscard]] int64_t row_numel() const {
     int64_t count = 1;
-    for (int dim = 1; dim < shape_.rank(); ++dim) count *= shape_[dim];
+    // The minimum is for GCC 12, which otherwise warns of reading beyond the sizes where this is inlined.
+    for (int dim = 1; dim < std::min(shape_.rank(), Shape::kMaxRank); ++dim) count *= shape_[dim];
     return count;
   }
 

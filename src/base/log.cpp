@@ -4,6 +4,8 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 
+#include "base/log_line.h"
+
 namespace nemoforge {
 
 void init_logging() {
@@ -13,5 +15,7 @@ void init_logging() {
   logger->set_level(level == nullptr ? spdlog::level::info : spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
 }
+
+void log_error_line(std::string_view text) { spdlog::error("{}", text); }
 
 }  // namespace nemoforge

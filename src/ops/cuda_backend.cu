@@ -3,18 +3,11 @@
 #include <memory>
 #include <string>
 
-#include "base/log.h"
+#include "base/log_line.h"
 #include "ops/cuda_check.h"
 #include "ops/device_choice.h"
 
 namespace nemoforge::ops {
-namespace {
-
-// What cuBLAS recommends for Hopper (cuBLAS documentation, cublasSetWorkspace).
-constexpr int64_t kCublasWorkspaceBytes = int64_t{32} << 20;
-
-}  // namespace
-
 CudaBackend::CudaBackend() {
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   CUDA_CHECK(cublasLtCreate(&cublas_));
@@ -23,7 +16,7 @@ CudaBackend::CudaBackend() {
 
 CudaBackend::~CudaBackend() {
   // Failures here mean a context that is already lost; there is nobody left to tell but the log.
-  if (cudaStreamSynchronize(stream_) != cudaSuccess) spdlog::error("the CUDA context was lost");
+  if (cudaStreamSynchronize(stream_) != cudaSuccess) log_error_line("the CUDA context was lost");
   cudaFree(cublas_workspace_);
   cublasLtDestroy(cublas_);
   cudaStreamDestroy(stream_);
@@ -57,6 +50,18 @@ void CudaBackend::download(const void* device, void* host, int64_t num_bytes) {
 
 void CudaBackend::fill_zero(void* device, int64_t num_bytes) {
   CUDA_CHECK(cudaMemsetAsync(device, 0, static_cast<size_t>(num_bytes), stream_));
+}
+
+void* CudaBackend::scratch(int purpose, int64_t num_bytes) {
+  Buffer& buffer = scratch_[purpose];
+  if (buffer.num_bytes() < num_bytes) {
+    // Work that uses the old memory is still in the stream.
+    synchronize();
+    auto grown = allocate(num_bytes);
+    if (!grown) throw CudaError(grown.error().to_string());
+    buffer = std::move(*grown);
+  }
+  return buffer.data();
 }
 
 void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }

@@ -2,7 +2,9 @@
 // the calls; nothing synchronises with the host but upload, download and synchronize.
 #pragma once
 
+#include <map>
 #include <string_view>
+#include <tuple>
 
 #include <cublasLt.h>
 #include <cuda_runtime.h>
@@ -44,9 +46,23 @@ class CudaBackend final : public Backend {
   void moe_combine(const MoeCombineArgs& args) override;
 
  private:
+  // out [num_rows, out_features] = x W^T through cuBLASLt, fp32 accumulation; x and W of one dtype (f32 or bf16).
+  void matmul(ConstTensorView x, ConstTensorView weight, TensorView out);
+  // Device memory that lives until the next call with the same `purpose`; grows, so the first call of a size may allocate.
+  void* scratch(int purpose, int64_t num_bytes);
+
+  // What cuBLAS recommends for Hopper (its documentation of cublasSetWorkspace).
+  static constexpr int64_t kCublasWorkspaceBytes = int64_t{32} << 20;
+
+  // (rows, in_features, out_features, x stride, out stride, x dtype, out dtype) of a matrix product.
+  using MatmulKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, DType, DType>;
+  struct MatmulPlan;
+
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t cublas_ = nullptr;
   void* cublas_workspace_ = nullptr;
+  std::map<MatmulKey, std::shared_ptr<MatmulPlan>> matmul_plans_;
+  std::map<int, Buffer> scratch_;
 };
 
 }  // namespace nemoforge::ops

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "ops/backend.h"
+#include "ops/device_choice.h"
 #include "ops/element_access.h"
 #include "ops/op_tolerances.h"
 #include "ops/random_tensor.h"
@@ -31,6 +32,9 @@ namespace nemoforge::ops {
     backends.push_back(make_reference_backend());
   }
   if (wanted == nullptr || std::string_view(wanted) == "cpu") backends.push_back(make_cpu_backend());
+  if (wanted == nullptr || std::string_view(wanted) == "cuda") {
+    if (auto backend = make_cuda_backend()) backends.push_back(std::move(*backend));
+  }
   NF_CHECK(!backends.empty()) << "NEMOFORGE_BACKEND=" << wanted << " is not a backend of this build";
   return backends;
 }

@@ -333,12 +333,9 @@ Result<std::vector<int32_t>> read_template_token(const Json& step, const Json& p
   return ids;
 }
 
-// Puts the special tokens of one template around those that are there already.
 Status read_template(const Json& step, TokenizerParts& parts) {
   const std::string where = "post_processor: TemplateProcessing";
   NF_TRY(const Json* pieces, read_array(step, "single", where));
-  std::vector<int32_t> prefix;
-  std::vector<int32_t> suffix;
   bool seen_sequence = false;
   for (const Json& piece : *pieces) {
     if (!piece.is_object() || piece.size() != 1)
@@ -347,7 +344,7 @@ Status read_template(const Json& step, TokenizerParts& parts) {
     if (!value.is_object()) return invalid(where, "a piece must hold an object");
     if (kind == "SpecialToken") {
       NF_TRY(const std::vector<int32_t> ids, read_template_token(step, value, parts.vocabulary));
-      std::vector<int32_t>& side = seen_sequence ? suffix : prefix;
+      std::vector<int32_t>& side = seen_sequence ? parts.suffix_ids : parts.prefix_ids;
       side.insert(side.end(), ids.begin(), ids.end());
       continue;
     }
@@ -358,17 +355,18 @@ Status read_template(const Json& step, TokenizerParts& parts) {
     seen_sequence = true;
   }
   if (!seen_sequence) return unsupported(where, "\"single\" without the text itself");
-  parts.prefix_ids.insert(parts.prefix_ids.begin(), prefix.begin(), prefix.end());
-  parts.suffix_ids.insert(parts.suffix_ids.end(), suffix.begin(), suffix.end());
   return {};
 }
 
 Status read_post_processor(const Json& root, TokenizerParts& parts) {
   const std::string where = "post_processor";
   NF_TRY(const std::vector<const Json*> steps, read_steps(root, "post_processor", "processors"));
+  bool seen_template = false;
   for (const Json* step : steps) {
     NF_TRY(const std::string type, read_string(*step, "type", where));
     if (type == "TemplateProcessing") {
+      // What the package makes of a second template depends on the first one's pieces.
+      if (std::exchange(seen_template, true)) return unsupported(where, "a second TemplateProcessing");
       NF_RETURN_IF_ERROR(read_template(*step, parts));
     } else if (type != "ByteLevel") {  // which changes offsets, not ids
       return unsupported(where, "type \"" + type + "\"");

@@ -1,0 +1,36 @@
+#include "engine/emit.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nemoforge::engine {
+namespace {
+
+bool contains(std::span<const int32_t> ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+Emission emit(Sequence& sequence, sampling::SampledToken token, std::span<const int32_t> eos_token_ids) {
+  const sampling::SamplingParams& params = sequence.request->request.sampling;
+  const int32_t id = token.token_id;
+  sequence.tokens.push_back(id);
+  if (params.has_penalties()) sequence.history.add_completion(id);
+
+  Emission emission;
+  emission.is_reasoning = sequence.thinking.push(id);
+  emission.token = std::move(token);
+  if (sequence.completion_len() >= params.min_tokens) {
+    emission.is_stop_token = contains(params.stop_token_ids, id);
+    emission.is_eos = !emission.is_stop_token && !params.ignore_eos && contains(eos_token_ids, id);
+  }
+  if (emission.is_stop_token || emission.is_eos) {
+    emission.finish = FinishReason::kStop;
+  } else if (sequence.num_tokens() >= sequence.max_len) {
+    emission.finish = FinishReason::kLength;
+  }
+  return emission;
+}
+
+}  // namespace nemoforge::engine

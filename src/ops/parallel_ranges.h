@@ -30,8 +30,9 @@ void parallel_ranges(ThreadPool& pool, int64_t num_items, int64_t min_items, con
     run(int64_t{0}, num_items, 0);
     return;
   }
-  // A few ranges a thread, so that a thread which was delayed does not hold up the others.
-  const int64_t num_tasks = std::min(ceil_div(num_items, min_items), 4 * num_threads);
+  // Several ranges a thread, so that a thread which was delayed, or has the longer items, does not hold up
+  // the others.
+  const int64_t num_tasks = std::min(ceil_div(num_items, min_items), 16 * num_threads);
   const auto task = [&](int64_t task_idx, int thread_idx) {
     run(num_items * task_idx / num_tasks, num_items * (task_idx + 1) / num_tasks, thread_idx);
   };

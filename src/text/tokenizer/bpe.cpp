@@ -54,6 +54,9 @@ class WordCache {
 
 std::atomic<uint64_t> next_owner{1};
 
+// Up to here the heap's entries stay in the first-level cache.
+constexpr std::size_t kMaxHeapWordBytes = 512;
+
 // The merges by pair: open addressing, at most half full, probed linearly. std::unordered_map takes three
 // times as long for a pair that has no merge, which is what most look-ups find.
 class MergeTable {
@@ -143,12 +146,35 @@ void Bpe::encode_word(std::string_view word, Scratch& scratch, std::vector<int32
   std::copy(ids.begin() + static_cast<std::ptrdiff_t>(first), ids.end(), line.ids.begin());
 }
 
-void Bpe::push_candidate(int32_t position, Scratch& scratch) const {
-  const Scratch::Symbol& left = scratch.symbols[static_cast<std::size_t>(position)];
-  const Scratch::Symbol& right = scratch.symbols[static_cast<std::size_t>(left.next)];
-  const MergeTable::Slot* merge = tables_->merges.find(left.id, right.id);
-  if (merge == nullptr) return;
-  scratch.heap.push_back({uint64_t{merge->rank} << 32 | static_cast<uint32_t>(position), merge->merged});
+template <typename Queue>
+void Bpe::merge_symbols(std::vector<Scratch::Symbol>& symbols, Queue& queue) const {
+  const auto at = [&symbols](int32_t position) -> Scratch::Symbol& {
+    return symbols[static_cast<std::size_t>(position)];
+  };
+  // The merge of the symbol at `position` with the next, where there is one.
+  const auto find_merge = [&](int32_t position) -> const MergeTable::Slot* {
+    const Scratch::Symbol& left = at(position);
+    return left.id < 0 || left.next < 0 ? nullptr : tables_->merges.find(left.id, at(left.next).id);
+  };
+  const auto push = [&](int32_t position) {
+    if (const MergeTable::Slot* merge = find_merge(position)) queue.push({merge->rank, position});
+  };
+
+  for (std::size_t i = 0; i + 1 < symbols.size(); ++i) push(static_cast<int32_t>(i));
+  while (!queue.empty()) {
+    const MergeCandidate candidate = queue.pop();
+    // A candidate of which a symbol has since been merged with another has expired.
+    const MergeTable::Slot* merge = find_merge(candidate.position);
+    if (merge == nullptr || merge->rank != candidate.rank) continue;
+    Scratch::Symbol& left = at(candidate.position);
+    Scratch::Symbol& right = at(left.next);
+    left.id = merge->merged;
+    left.next = right.next;
+    right.id = -1;
+    if (left.next >= 0) at(left.next).previous = candidate.position;
+    if (left.previous >= 0) push(left.previous);
+    push(candidate.position);
+  }
 }
 
 void Bpe::merge_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {
@@ -157,43 +183,17 @@ void Bpe::merge_word(std::string_view word, Scratch& scratch, std::vector<int32_
     ids.push_back(whole->second);
     return;
   }
-  auto& [symbols, heap] = scratch;
-  const auto later = [](const Scratch::Candidate& a, const Scratch::Candidate& b) {
-    return a.order > b.order;
-  };
-
+  std::vector<Scratch::Symbol>& symbols = scratch.symbols;
   const auto num_symbols = static_cast<int32_t>(word.size());
   symbols.resize(word.size());
   for (int32_t i = 0; i < num_symbols; ++i) {
     const int32_t id = tables_->byte_ids[static_cast<uint8_t>(word[static_cast<std::size_t>(i)])];
     symbols[static_cast<std::size_t>(i)] = {id, i - 1, i + 1 < num_symbols ? i + 1 : -1};
   }
-  heap.clear();
-  for (int32_t i = 0; i + 1 < num_symbols; ++i) push_candidate(i, scratch);
-  std::make_heap(heap.begin(), heap.end(), later);
-
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), later);
-    const Scratch::Candidate candidate = heap.back();
-    heap.pop_back();
-    const auto position = static_cast<int32_t>(candidate.order & 0xFFFFFFFF);
-    Scratch::Symbol& left = symbols[static_cast<std::size_t>(position)];
-    if (left.id < 0 || left.next < 0) continue;
-    Scratch::Symbol& right = symbols[static_cast<std::size_t>(left.next)];
-    // A candidate whose symbols have since been merged with others has expired.
-    const MergeTable::Slot* merge = tables_->merges.find(left.id, right.id);
-    if (merge == nullptr || merge->merged != candidate.merged) continue;
-
-    left.id = candidate.merged;
-    left.next = right.next;
-    right.id = -1;
-    if (left.next >= 0) symbols[static_cast<std::size_t>(left.next)].previous = position;
-    for (const int32_t changed : {left.previous, left.next >= 0 ? position : -1}) {
-      if (changed < 0) continue;
-      const std::size_t num_candidates = heap.size();
-      push_candidate(changed, scratch);
-      if (heap.size() > num_candidates) std::push_heap(heap.begin(), heap.end(), later);
-    }
+  if (word.size() <= kMaxHeapWordBytes) {
+    merge_symbols(symbols, scratch.heap);
+  } else {
+    merge_symbols(symbols, scratch.ranked);
   }
   for (int32_t i = 0; i >= 0 && i < num_symbols; i = symbols[static_cast<std::size_t>(i)].next) {
     ids.push_back(symbols[static_cast<std::size_t>(i)].id);

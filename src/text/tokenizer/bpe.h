@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "text/tokenizer/merge_queue.h"
 
 namespace nemoforge::text {
 
@@ -38,12 +39,9 @@ class Bpe {
       int32_t previous;
       int32_t next;
     };
-    struct Candidate {
-      uint64_t order;  // rank, then position: the lowest is merged first
-      int32_t merged;
-    };
     std::vector<Symbol> symbols;
-    std::vector<Candidate> heap;
+    HeapMergeQueue heap;
+    RankedMergeQueue ranked;
   };
 
   // Appends the ids of `word` (well-formed UTF-8) to `ids`. O(n log n) in its length, which must be under 2
@@ -54,7 +52,9 @@ class Bpe {
   struct Tables;
 
   void merge_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
-  void push_candidate(int32_t position, Scratch& scratch) const;
+  // Merges the pairs of `symbols`, which are those of one word; `queue` is empty before and after.
+  template <typename Queue>
+  void merge_symbols(std::vector<Scratch::Symbol>& symbols, Queue& queue) const;
 
   std::unique_ptr<const Tables> tables_;
 };

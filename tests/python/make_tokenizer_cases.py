@@ -115,6 +115,15 @@ def every_code_point(stride):
             yield "".join(c + rng.choice(["a", "A", " ", "1", "\n", "=", "", ""]) for c in chars).encode()
 
 
+def long_words():
+    """Words of thousands of bytes, which ours merges by another queue than short ones."""
+    rng = random.Random(8)
+    for alphabet in ["a", "=", " ", "\n", "=-", "aeinorst", "ABCDEFGHabcdefgh", "的一是不了人", "\u0301", " \n", "the constexpr load"]:
+        for length in [500, 512, 513, 1000, 4000]:
+            yield "".join(rng.choice(alphabet) for _ in range(length)).encode()
+            yield (alphabet * length)[:length].encode()
+
+
 def make_cases(tokenizer, inputs):
     texts = [data.decode("utf-8", errors="replace") for data in inputs]
     plain = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -272,6 +281,7 @@ def main():
         large = name in ("demo", "tekken")
         rng = random.Random(11)  # the same texts for both large vocabularies, but for the specials in them
         inputs = [any_bytes(rng, specials) for _ in range(args.num if large else args.num_synthetic)]
+        inputs += long_words()
         if large:
             inputs += every_code_point(args.stride)
         (folder / "cases.json").write_text(json.dumps(make_cases(tokenizer, inputs)))

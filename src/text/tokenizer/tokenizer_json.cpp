@@ -55,8 +55,8 @@ Result<std::string> read_string(const Json& object, const char* key, const std::
 }
 
 Result<int64_t> read_id(const Json& value, const std::string& where) {
-  if (!value.is_number_integer() || value.is_number_unsigned() != (value >= 0) || value < 0 ||
-      value >= Vocabulary::kMaxSize) {
+  // A parsed number that is not negative is unsigned.
+  if (!value.is_number_unsigned() || value.get<uint64_t>() >= Vocabulary::kMaxSize) {
     return invalid(where, "an id must be an integer from 0 to " + std::to_string(Vocabulary::kMaxSize - 1));
   }
   return value.get<int64_t>();

@@ -1,4 +1,5 @@
-// How a subcommand is made: one file a subcommand, holding its flags (a config struct), its call and its printing.
+// How a subcommand is made: one file a subcommand, holding its flags (a config struct), its call and its
+// printing.
 #pragma once
 
 #include <functional>
@@ -12,8 +13,9 @@ class App;
 
 namespace nemoforge::cli {
 
-// What the chosen subcommand came to; main turns it into the exit code: 0 done, 1 the work failed (said in one line).
-// A wrong command line is exit code 2 (CLI11's errors, and CLI::ValidationError thrown by a command's own checks of its flags).
+// What the chosen subcommand came to; main turns it into the exit code: 0 done, 1 the work failed (said in
+// one line). A wrong command line is exit code 2 (CLI11's errors, and CLI::ValidationError thrown by a
+// command's own checks of its flags).
 struct Outcome {
   Status status;
 };
@@ -22,8 +24,8 @@ struct Outcome {
 //   auto config = std::make_shared<RenderConfig>();
 //   CLI::App* command = add_command(app, outcome, "render", "…", [config] { return run_render(*config); });
 //   command->add_option("--model", config->model, "…")->required();
-CLI::App* add_command(CLI::App& app, Outcome& outcome, const std::string& name, const std::string& description,
-                      std::function<Status()> run);
+CLI::App* add_command(CLI::App& app, Outcome& outcome, const std::string& name,
+                      const std::string& description, std::function<Status()> run);
 
 void add_generate_command(CLI::App& app, Outcome& outcome);
 void add_chat_command(CLI::App& app, Outcome& outcome);

@@ -1,0 +1,51 @@
+#include "cli/loaded_model.h"
+
+#include <utility>
+
+#include <CLI/CLI.hpp>
+
+#include "base/log.h"
+#include "ops/device_choice.h"
+
+namespace nemoforge::cli {
+namespace {
+
+Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend) {
+  if (name == "fp32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "auto") return backend.shares_host_memory() ? DType::kF32 : DType::kBF16;
+  return error(ErrorCode::kInvalidArgument, "unknown dtype '" + name + "'", "auto, fp32 or bf16");
+}
+
+}  // namespace
+
+void add_model_flags(CLI::App& command, ModelFlags& flags) {
+  command.add_option("--model", flags.model, "Checkpoint folder in Hugging Face's form")->required();
+  command.add_option("--device", flags.device, "Where the model runs (auto: the GPU where there is one)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
+      ->capture_default_str();
+  command
+      .add_option("--dtype", flags.dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT's form");
+}
+
+Result<LoadedModel> load_model(const ModelFlags& flags) {
+  LoadedModel loaded;
+  NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(flags.device));
+  NF_TRY(loaded.backend, ops::make_backend(device));
+  NF_TRY(const DType dtype, compute_dtype(flags.dtype, *loaded.backend));
+  NF_TRY(model::Model model, model::Model::load(flags.model, dtype, *loaded.backend));
+  loaded.model = std::make_unique<model::Model>(std::move(model));
+  if (!flags.lora.empty()) {
+    NF_TRY(model::LoraAdapter adapter,
+           model::LoraAdapter::load(flags.lora, loaded.model->config(), *loaded.backend));
+    for (const auto& [module, count] : adapter.matched())
+      spdlog::debug("{}: {} pairs of {}", flags.lora, count, module);
+    loaded.adapter = std::make_shared<const model::LoraAdapter>(std::move(adapter));
+  }
+  return loaded;
+}
+
+}  // namespace nemoforge::cli

@@ -1,0 +1,40 @@
+// The checkpoint that a command works with: the flags that name it, and everything loaded.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "model/lora_adapter.h"
+#include "model/model.h"
+#include "ops/backend.h"
+
+namespace CLI {
+class App;
+}
+
+namespace nemoforge::cli {
+
+struct ModelFlags {
+  std::string model;            // checkpoint folder
+  std::string device = "auto";  // auto, cpu, cuda, reference
+  std::string dtype = "auto";   // auto, fp32, bf16
+  std::string lora;             // adapter folder; empty: none
+};
+
+// --model, --device, --dtype and --lora.
+void add_model_flags(CLI::App& command, ModelFlags& flags);
+
+// A model on its backend, and an adapter for it. Heap-allocated parts, so that it can be moved while others
+// point at them.
+struct LoadedModel {
+  std::unique_ptr<ops::Backend> backend;
+  std::unique_ptr<model::Model> model;
+  std::shared_ptr<const model::LoraAdapter> adapter;  // null: none
+};
+
+// dtype auto: fp32 on host backends (bf16 weights stay bf16 in the file's map and cost the same bytes), bf16
+// on the GPU.
+[[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags);
+
+}  // namespace nemoforge::cli

@@ -81,5 +81,17 @@ TEST(ThreadPool, runs_every_task_once_in_many_short_loops) {
   }
 }
 
+// Plain memory on both sides: the sanitizers see whether a loop's end orders its tasks' writes.
+TEST(ThreadPool, the_caller_sees_what_the_tasks_wrote) {
+  ThreadPool pool(4);
+  std::vector<int64_t> values(64);
+  for (int64_t repeat = 0; repeat < 2000; ++repeat) {
+    const int64_t offset = repeat;
+    pool.parallel_for(
+        64, [&](int64_t task_idx, int) { values[static_cast<size_t>(task_idx)] = offset + task_idx; });
+    for (int64_t i = 0; i < 64; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], repeat + i);
+  }
+}
+
 }  // namespace
 }  // namespace nemoforge

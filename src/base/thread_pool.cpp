@@ -35,11 +35,41 @@ struct ThreadPool::State {
   std::atomic<uint64_t> generation{0};  // raised once a loop; workers run each generation once
   std::atomic<bool> stopping{false};
 
-  // The current loop; written before `generation` is raised (release), read after it is seen (acquire).
+  // The current loop; written while no worker is inside and the loop is closed, read by those who joined it.
   const std::function<void(int64_t, int)>* task = nullptr;
   int64_t num_tasks = 0;
   std::atomic<int64_t> next_task{0};
-  std::atomic<int> workers_running{0};
+
+  // The number of workers inside the loop, and kOpen while they may join. A worker that comes late (the
+  // system runs something else on its core) finds the loop closed and is not waited for: without this, every
+  // short loop on a busy machine lasts as long as the scheduler's time slice.
+  static constexpr uint32_t kOpen = 1u << 31;
+  std::atomic<uint32_t> participants{0};
+
+  // The acquire pairs with the release that opened the loop: the worker sees its task.
+  bool join() {
+    uint32_t now = participants.load(std::memory_order_relaxed);
+    while ((now & kOpen) != 0) {
+      if (participants.compare_exchange_weak(now, now + 1, std::memory_order_acquire)) return true;
+    }
+    return false;
+  }
+
+  // The release pairs with the acquire in close(): the caller sees what the worker wrote.
+  void leave() { participants.fetch_sub(1, std::memory_order_release); }
+
+  // Lets nobody join any more and waits until those inside have left.
+  void close() {
+    uint32_t now = participants.fetch_and(~kOpen, std::memory_order_acquire) & ~kOpen;
+    for (int spin = 0; now != 0; ++spin) {
+      if (spin < kSpinIterations) {
+        cpu_relax();
+      } else {
+        std::this_thread::yield();
+      }
+      now = participants.load(std::memory_order_acquire);
+    }
+  }
 
   void run_tasks(int thread_idx) {
     for (;;) {
@@ -62,8 +92,9 @@ struct ThreadPool::State {
       }
       seen = generation.load(std::memory_order_acquire);
       if (stopping.load(std::memory_order_acquire)) return;
+      if (!join()) continue;
       run_tasks(thread_idx);
-      workers_running.fetch_sub(1, std::memory_order_release);
+      leave();
     }
   }
 
@@ -104,17 +135,10 @@ void ThreadPool::parallel_for(int64_t num_tasks, const std::function<void(int64_
   state_->task = &task;
   state_->num_tasks = num_tasks;
   state_->next_task.store(0, std::memory_order_relaxed);
-  state_->workers_running.store(static_cast<int>(state_->workers.size()), std::memory_order_relaxed);
+  state_->participants.store(State::kOpen, std::memory_order_release);
   state_->publish();
   state_->run_tasks(0);
-  // All workers must have left the loop before the next one may overwrite it.
-  for (int spin = 0; state_->workers_running.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpinIterations) {
-      cpu_relax();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  state_->close();
 }
 
 ThreadPool& ThreadPool::global() {

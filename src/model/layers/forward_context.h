@@ -1,0 +1,44 @@
+// What every layer of a forward pass works with.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "model/config.h"
+#include "model/lora_adapter.h"
+#include "model/workspace.h"
+#include "ops/backend.h"
+#include "ops/linear/linear.h"
+#include "ops/ragged_rows.h"
+#include "tensor/tensor_view.h"
+
+namespace nemoforge::model {
+
+// Rows [begin, end) of a batch pass through one adapter.
+struct AdapterRows {
+  int64_t begin = 0;
+  int64_t end = 0;
+  const LoraAdapter* adapter = nullptr;
+};
+
+struct ForwardContext {
+  ops::Backend& backend;
+  const ModelConfig& config;
+  const ops::RaggedRows& rows;
+  Workspace& workspace;                   // where layers take their activations from
+  DType dtype;                            // of the activations: f32 or bf16
+  std::span<const AdapterRows> adapters;  // ascending; rows of no range pass through the base alone
+  int64_t layer_idx = 0;
+
+  [[nodiscard]] int64_t num_rows() const { return rows.num_tokens; }
+  // Activations [num_rows, features].
+  [[nodiscard]] TensorView take(int64_t features) const {
+    return workspace.take(dtype, {num_rows(), features});
+  }
+};
+
+// x W^T + bias, plus the low-rank terms of the rows' adapters: one rounding to `context.dtype` each.
+[[nodiscard]] TensorView linear(const ForwardContext& context, const ConstTensorView& x,
+                                const ops::LinearWeight& weight, LoraTarget target);
+
+}  // namespace nemoforge::model

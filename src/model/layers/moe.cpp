@@ -1,0 +1,125 @@
+#include "model/layers/moe.h"
+
+#include <vector>
+
+namespace nemoforge::model {
+namespace {
+
+void route(const ForwardContext& context, const MoeWeights& weights, const ConstTensorView& x,
+           MoeActivations& out) {
+  const ModelConfig& config = context.config;
+  const int64_t top_k = config.num_experts_per_tok;
+  out.router_logits = context.workspace.take(DType::kF32, {context.num_rows(), config.n_routed_experts});
+  context.backend.linear({.x = x,
+                          .weight = &weights.gate,
+                          .num_decode_rows = context.rows.num_decode,
+                          .out = out.router_logits});
+  out.expert_ids = context.workspace.take(DType::kI32, {context.num_rows(), top_k});
+  out.expert_weights = context.workspace.take(DType::kF32, {context.num_rows(), top_k});
+  context.backend.router({.logits = out.router_logits,
+                          .correction_bias = weights.correction_bias,
+                          .num_groups = config.n_group,
+                          .top_k_groups = config.topk_group,
+                          .top_k = top_k,
+                          .normalize = config.norm_topk_prob,
+                          .scale = config.routed_scaling_factor,
+                          .expert_ids = out.expert_ids,
+                          .expert_weights = out.expert_weights});
+}
+
+void dispatch(const ForwardContext& context, const ConstTensorView& x, MoeActivations& out) {
+  const ModelConfig& config = context.config;
+  const int64_t num_sorted = context.num_rows() * config.num_experts_per_tok;
+  out.offsets = context.workspace.take(DType::kI32, {config.n_routed_experts + 1});
+  out.row_tokens = context.workspace.take(DType::kI32, {num_sorted});
+  out.row_of = context.workspace.take(DType::kI32, {context.num_rows(), config.num_experts_per_tok});
+  out.dispatched = context.workspace.take(context.dtype, {num_sorted, config.hidden_size});
+  context.backend.moe_dispatch({.x = x,
+                                .expert_ids = out.expert_ids,
+                                .num_experts = config.n_routed_experts,
+                                .offsets = out.offsets,
+                                .row_tokens = out.row_tokens,
+                                .row_of = out.row_of,
+                                .out = out.dispatched});
+}
+
+// The sorted rows by the expert and the adapter that they pass through. Built on the host, once a layer and
+// only where a batch has adapters at all.
+struct SortedRun {
+  int64_t begin = 0;
+  int64_t end = 0;
+  size_t expert = 0;
+  const LoraAdapter* adapter = nullptr;
+};
+
+const LoraAdapter* adapter_of(const ForwardContext& context, int64_t row) {
+  for (const AdapterRows& range : context.adapters) {
+    if (row < range.end) return row >= range.begin ? range.adapter : nullptr;
+  }
+  return nullptr;
+}
+
+std::vector<SortedRun> sorted_runs(const ForwardContext& context, const MoeActivations& activations) {
+  std::vector<SortedRun> runs;
+  if (context.adapters.empty()) return runs;
+  const auto to_host = [&](const TensorView& tensor) {
+    std::vector<int32_t> values(static_cast<size_t>(tensor.numel()));
+    context.backend.download(tensor.raw(), values.data(), tensor.numel() * dtype_bytes(DType::kI32));
+    return values;
+  };
+  context.backend.synchronize();
+  const std::vector<int32_t> offsets = to_host(activations.offsets);
+  const std::vector<int32_t> row_tokens = to_host(activations.row_tokens);
+  for (size_t expert = 0; expert + 1 < offsets.size(); ++expert) {
+    for (int64_t row = offsets[expert]; row < offsets[expert + 1]; ++row) {
+      const LoraAdapter* adapter = adapter_of(context, row_tokens[static_cast<size_t>(row)]);
+      if (adapter == nullptr) continue;
+      const bool continues = !runs.empty() && runs.back().end == row && runs.back().expert == expert &&
+                             runs.back().adapter == adapter;
+      if (!continues) runs.push_back({row, row, expert, adapter});
+      runs.back().end = row + 1;
+    }
+  }
+  return runs;
+}
+
+TensorView grouped_linear(const ForwardContext& context, const ConstTensorView& x,
+                          const std::vector<ops::LinearWeight>& weights, const TensorView& offsets,
+                          const std::vector<SortedRun>& adapter_runs, LoraTarget target) {
+  const TensorView out = context.workspace.take(context.dtype, {x.size(0), weights[0].out_features()});
+  context.backend.grouped_linear({.x = x, .offsets = offsets, .weights = weights, .out = out});
+  std::vector<ops::LoraRun> runs;
+  for (const SortedRun& run : adapter_runs) {
+    const auto& pairs = run.adapter->find_experts(context.layer_idx, target);
+    if (pairs.empty() || !pairs[run.expert].a) continue;
+    runs.push_back({run.begin, run.end, &pairs[run.expert]});
+  }
+  if (!runs.empty()) context.backend.lora_add({.x = x, .runs = runs, .out = out});
+  return out;
+}
+
+}  // namespace
+
+MoeActivations moe(const ForwardContext& context, const MoeWeights& weights, const ConstTensorView& x) {
+  MoeActivations out;
+  route(context, weights, x, out);
+  dispatch(context, x, out);
+  const std::vector<SortedRun> runs = sorted_runs(context, out);
+  out.up =
+      grouped_linear(context, out.dispatched, weights.up_proj, out.offsets, runs, LoraTarget::kExpertUpProj);
+  out.activated = context.workspace.take(context.dtype, out.up.shape());
+  context.backend.relu2({.x = out.up, .out = out.activated});
+  out.expert_out = grouped_linear(context, out.activated, weights.down_proj, out.offsets, runs,
+                                  LoraTarget::kExpertDownProj);
+  out.shared =
+      mlp(context, weights.shared_experts, x, LoraTarget::kSharedUpProj, LoraTarget::kSharedDownProj);
+  out.out = context.take(context.config.hidden_size);
+  context.backend.moe_combine({.expert_out = out.expert_out,
+                               .row_of = out.row_of,
+                               .expert_weights = out.expert_weights,
+                               .shared = out.shared.out,
+                               .out = out.out});
+  return out;
+}
+
+}  // namespace nemoforge::model

@@ -1,6 +1,5 @@
 // nemoforge doctor: what this machine has, what works with it, and how to mend the rest.
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -17,8 +16,8 @@
 #include <unistd.h>
 
 #include "cli/command.h"
-#include "cli/python.h"
 #include "io/json.h"
+#include "verify/python_environment.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -119,24 +118,15 @@ Finding examine_cuda_toolkit() {
 }
 
 Finding examine_python() {
-  const std::string python = python_path();
-  const std::string mend =
-      "run scripts/setup (installs PyTorch and Triton into .venv), or set NEMOFORGE_PYTHON";
-  if (!std::filesystem::exists(python)) {
-    return {"Python", Health::kBroken, python + " does not exist", "without it kernels cannot be verified",
-            mend};
+  const auto environment = verify::find_python_environment();
+  if (!environment) {
+    return {"Python", Health::kBroken, environment.error().message, "without it kernels cannot be verified",
+            environment.error().hint};
   }
-  const CommandOutput versions =
-      run_shell("'" + python +
-                "' -c 'import sys, torch, triton, numpy; print(\"Python %d.%d.%d\" % sys.version_info[:3], "
-                "\"torch\", torch.__version__, "
-                "\"triton\", triton.__version__, \"numpy\", numpy.__version__, \"sees a GPU\" if "
-                "torch.cuda.is_available() else \"sees no GPU\")'");
-  if (versions.exit_code != 0) {
-    return {"Python", Health::kBroken, versions.text.substr(versions.text.rfind('\n') + 1),
-            "without torch and triton kernels cannot be verified", mend};
-  }
-  return {"Python", Health::kGood, versions.text, "the verifier's harness", ""};
+  return {"Python", Health::kGood,
+          fmt::format("{} with torch {}, triton {}", environment->interpreter, environment->torch_version,
+                      environment->triton_version),
+          "the verifier's harness", ""};
 }
 
 Finding examine_sandbox() {

@@ -50,7 +50,7 @@ Result<std::vector<int32_t>> prompt_of(const GenerateConfig& config, const text:
   NF_TRY(io::Json body, io::read_json_file(config.messages));
   // A bare array of messages, or a request with messages, tools and template arguments.
   if (body.is_array()) body = io::Json{{"messages", std::move(body)}};
-  NF_TRY(const text::ChatRequest request, text::parse_chat_request(body));
+  NF_TRY(const text::ChatRequest request, text::ChatRequest::from_json(body));
   NF_TRY(const std::string prompt, chat_template.render(request));
   return tokenizer.encode(prompt);
 }

@@ -1,0 +1,124 @@
+// nemoforge verify: one candidate against one problem, or every unverified trace of a run.
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/interrupt.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "store/run_store.h"
+#include "verify/verifier.h"
+
+namespace nemoforge::cli {
+namespace {
+
+struct VerifyConfig {
+  std::string run;
+  std::string problem;
+  std::string candidate;
+  std::string overrides;
+  verify::Options options;
+  bool json = false;
+};
+
+std::string one_line(const verify::Judgement& judgement) {
+  std::string text = judgement.name;
+  if (!judgement.detail.empty()) text += ": " + judgement.detail.substr(0, judgement.detail.find('\n'));
+  for (const std::string& tag : judgement.tags) text += " [" + tag + "]";
+  return text;
+}
+
+Status verify_one(const VerifyConfig& config, const verify::Verifier& verifier) {
+  NF_TRY(const std::string problem, io::read_file(config.problem));
+  NF_TRY(const std::string candidate, io::read_file(config.candidate));
+  io::Json overrides = io::Json::object();
+  if (!config.overrides.empty()) {
+    NF_TRY(overrides, io::read_json_file(config.overrides));
+    if (!overrides.is_object()) {
+      return error(ErrorCode::kInvalidArgument,
+                   config.overrides + " is not a JSON object of module constants");
+    }
+  }
+  NF_TRY(const verify::Verification verification, verifier.verify(problem, candidate, overrides));
+  std::cout << (config.json ? verification.record_json : one_line(verification.judgement)) << std::endl;
+  return {};
+}
+
+Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifier) {
+  install_interrupt_handler();
+  NF_TRY(store::RunStore store,
+         store::RunStore::open(config.run, store::Access::kVerify, {"verify", config.options.version, "{}"}));
+  NF_TRY(const auto unverified, store.unverified_traces(verifier.device_name()));
+  {
+    Progress progress("verify", "traces", static_cast<int64_t>(unverified.size()));
+    NF_RETURN_IF_ERROR(verifier.verify_run(store, [&](const verify::Verifier::Progress& done) {
+      progress.finish_item();
+      if (config.json) {
+        std::cout << done.verification->record_json << std::endl;
+      } else {
+        std::cout << done.trace->problem_id << " sample " << done.trace->sample_idx << ": "
+                  << one_line(done.verification->judgement) << std::endl;
+      }
+      return !interrupted();
+    }));
+  }
+  NF_TRY(const store::Summary summary, store.summary());
+  if (!config.json) {
+    std::cout << summary.num_correct << " of " << summary.num_verified << " verified traces are correct, "
+              << summary.num_problems_solved << " of " << summary.num_problems << " problems solved\n";
+    for (const auto& [verdict, count] : summary.verdicts)
+      std::cout << "  " << verdict << ": " << count << '\n';
+  }
+  if (interrupted()) return error(ErrorCode::kCancelled, "interrupted; run it again to go on");
+  return {};
+}
+
+Status run_verify(const VerifyConfig& config) {
+  if (config.run.empty() && (config.problem.empty() || config.candidate.empty())) {
+    throw CLI::ValidationError("verify", "needs --run, or --problem and --candidate");
+  }
+  NF_TRY(const verify::Verifier verifier, verify::Verifier::create(config.options));
+  return config.run.empty() ? verify_one(config, verifier) : verify_traces(config, verifier);
+}
+
+}  // namespace
+
+void add_verify_command(CLI::App& app, Outcome& outcome) {
+  auto config = std::make_shared<VerifyConfig>();
+  config->options.version = "nemoforge";
+  config->options.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  CLI::App* command =
+      add_command(app, outcome, "verify", "Judges kernels: whether they are right, and Triton's work",
+                  [config] { return run_verify(*config); });
+  CLI::Option* run = command->add_option("--run", config->run, "Run folder: every trace without a verdict");
+  command->add_option("--problem", config->problem, "Problem in KernelBench's form (a .py file)")
+      ->excludes(run);
+  command->add_option("--candidate", config->candidate, "Candidate (a .py file that defines ModelNew)")
+      ->excludes(run);
+  command
+      ->add_option("--overrides", config->overrides,
+                   "JSON file with values for the problem's module constants, such as smaller sizes")
+      ->excludes(run);
+  const std::map<std::string, verify::Device> devices = {{"auto", verify::Device::kAuto},
+                                                         {"interpret", verify::Device::kInterpret},
+                                                         {"cuda", verify::Device::kCuda}};
+  command
+      ->add_option("--device", config->options.device,
+                   "auto, interpret (Triton's interpreter on the CPU) or cuda")
+      ->transform(CLI::CheckedTransformer(devices));
+  command->add_option("--workers", config->options.num_workers, "Candidates verified at a time, with --run")
+      ->check(CLI::Range(1, 256));
+  command->add_flag("!--no-sandbox", config->options.sandbox,
+                    "Run candidates without isolation (only on a machine that holds nothing)");
+  command->add_flag("--json", config->json, "Print the whole record, one JSON object on a line");
+}
+
+}  // namespace nemoforge::cli

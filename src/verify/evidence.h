@@ -1,0 +1,89 @@
+// Everything that the judge saw of one candidate, and the decision on it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "verify/comparator.h"
+#include "verify/operator_policy.h"
+#include "verify/verdict.h"
+#include "verify/worker_process.h"
+
+namespace nemoforge::verify {
+
+// An exception of the candidate, as its process reported it.
+struct CandidateError {
+  std::string stage;
+  std::string class_name;
+  std::string text;
+  std::string cause_class;
+  std::string line_text;  // the candidate's line in which it arose
+  bool in_kernel = false;
+};
+
+// What is wrong with an output before its values are looked at.
+enum class OutputDefect { kNone, kCount, kDtype, kShape, kDevice, kLazy, kNotDelivered };
+
+// One call of the candidate.
+struct Call {
+  std::string kind;  // the distribution of its inputs
+  int instance = 0;  // which model object
+  bool perturbed = false;
+  bool repeats_content = false;  // the inputs of an earlier call
+  OutputDefect defect = OutputDefect::kNone;
+  std::string defect_detail;
+  std::vector<Comparison> comparisons;  // of each output
+  bool values_right = false;
+  bool inputs_changed = false;
+  bool guards_changed = false;
+  bool kept_output_changed = false;
+  bool output_is_input = false;
+  bool output_from_kernel = true;    // every output holds what a kernel wrote in this call
+  bool output_from_earlier = false;  // some output holds what a kernel wrote in an earlier call
+  bool output_changed_unseen = false;
+  int64_t num_launches = 0;
+  int64_t num_failed_launches = 0;
+  std::vector<std::string> launch_digests;
+  std::string host_data;            // digests of tensors made from Python values
+  OperatorCounts operators;         // on data of the inputs, outside of kernels
+  OperatorCounts kernel_operators;  // inside of kernels
+  std::vector<std::string> hidden_operators;
+  double precision_floor = 0;  // the error of reduced precision on this trial's inputs; 0: not asked
+  double eager_rms = 0;
+  double seconds = 0;
+};
+
+// A kernel compiled ahead of time.
+struct CompiledKernel {
+  std::string name;
+  std::string error;  // empty: compiled and assembled
+  bool foreign_call = false;
+  int64_t shared_bytes = 0;
+};
+
+struct Evidence {
+  std::string syntax_error;
+  std::vector<Finding> findings;  // static facts, refusals, namespace patches, memory and race reports
+  std::vector<CandidateError> errors;
+  std::optional<ExchangeFailure> worker_failure;
+  std::string worker_failure_stage;
+  ExitStatus exit;
+  std::string standard_output;
+  std::string standard_error;
+  std::vector<Call> calls;
+  OperatorCounts reference_operators;
+  bool reference_is_random = false;
+  bool reference_mutates_inputs = false;
+  bool reference_returns_input = false;
+  std::string
+      missing_parameter;  // a parameter that matters, starts constant, and the candidate has no room for
+  bool seed_only_weights = false;
+  std::vector<CompiledKernel> kernels;
+};
+
+// The verdict, by the first rule that applies; every finding is kept in it.
+[[nodiscard]] Judgement decide(const Evidence& evidence);
+
+}  // namespace nemoforge::verify

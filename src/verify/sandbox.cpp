@@ -1,0 +1,125 @@
+#include "verify/sandbox.h"
+
+#include <chrono>
+#include <filesystem>
+
+#include <unistd.h>
+
+namespace nemoforge::verify {
+namespace {
+
+constexpr const char* kTmpBytes = "1073741824";
+
+// The start of every command line: namespaces, an empty root, the system read-only.
+std::vector<std::string> base_arguments(const std::string& bwrap) {
+  std::vector<std::string> arguments = {bwrap,
+                                        "--unshare-user",
+                                        "--unshare-ipc",
+                                        "--unshare-pid",
+                                        "--unshare-net",
+                                        "--unshare-uts",
+                                        "--unshare-cgroup-try",
+                                        "--die-with-parent",
+                                        "--new-session",
+                                        "--uid",
+                                        "65534",
+                                        "--gid",
+                                        "65534",
+                                        "--hostname",
+                                        "sandbox",
+                                        "--cap-drop",
+                                        "ALL",
+                                        "--clearenv",
+                                        "--size",
+                                        kTmpBytes,
+                                        "--tmpfs",
+                                        "/tmp",
+                                        "--ro-bind",
+                                        "/usr",
+                                        "/usr",
+                                        "--proc",
+                                        "/proc",
+                                        "--dev",
+                                        "/dev"};
+  for (const char* path : {"/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"}) {
+    arguments.insert(arguments.end(), {"--ro-bind-try", path, path});
+  }
+  return arguments;
+}
+
+// Names and values that torch and triton need; no seed, no path of the run.
+std::vector<std::string> environment() {
+  return {"PATH=/usr/bin:/bin",
+          "HOME=/tmp",
+          "TMPDIR=/tmp",
+          "LC_ALL=C.UTF-8",
+          "TRITON_INTERPRET=1",
+          "OMP_NUM_THREADS=1",
+          "OPENBLAS_NUM_THREADS=1",
+          "MKL_NUM_THREADS=1",
+          "TRITON_CACHE_DIR=/tmp/t",
+          "PYTHONNOUSERSITE=1",
+          "PYTHONDONTWRITEBYTECODE=1",
+          "CUDA_VISIBLE_DEVICES=",
+          "TORCH_CPP_LOG_LEVEL=FATAL"};
+}
+
+}  // namespace
+
+Result<Sandbox> Sandbox::find() {
+  Sandbox sandbox;
+  for (const char* path : {"/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"}) {
+    if (access(path, X_OK) == 0) sandbox.bwrap_ = path;
+  }
+  constexpr const char* kHint =
+      "or pass --no-sandbox if this machine holds nothing that a candidate may not see";
+  if (sandbox.bwrap_.empty()) {
+    return error(ErrorCode::kUnsupported,
+                 "candidates run in a sandbox, and bubblewrap (bwrap) is not installed",
+                 std::string("apt install bubblewrap, ") + kHint);
+  }
+  WorkerCommand command;
+  command.argv = base_arguments(sandbox.bwrap_);
+  command.argv.insert(command.argv.end(), {"--", "/usr/bin/true"});
+  command.environment = environment();
+  NF_TRY(WorkerProcess process, WorkerProcess::start(command));
+  const auto status = process.wait(std::chrono::seconds(20));
+  if (!status || status->signalled || status->code != 0) {
+    return error(
+        ErrorCode::kUnsupported,
+        "candidates run in a sandbox, and bubblewrap cannot make one here: " + process.standard_error(),
+        std::string("allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+                    "kernel.apparmor_restrict_unprivileged_userns=0), ") +
+            kHint);
+  }
+  return sandbox;
+}
+
+WorkerCommand Sandbox::wrap(const std::vector<std::string>& argv, const PythonEnvironment& python,
+                            const std::vector<ReadableFile>& files) const {
+  WorkerCommand command;
+  command.environment = environment();
+  if (!isolates()) {
+    command.argv = argv;
+    return command;
+  }
+  command.argv = base_arguments(bwrap_);
+  const auto readable = [&](const std::string& host, const std::string& inside) {
+    command.argv.insert(command.argv.end(), {"--ro-bind", host, inside});
+  };
+  for (const std::string& path : python.readable_paths) {
+    if (!path.starts_with("/usr/")) readable(path, path);
+  }
+  readable(python.scripts, python.scripts);
+  for (const ReadableFile& file : files) readable(file.host_path, file.path);
+  for (const std::string& variable : command.environment) {
+    const size_t equals = variable.find('=');
+    command.argv.insert(command.argv.end(),
+                        {"--setenv", variable.substr(0, equals), variable.substr(equals + 1)});
+  }
+  command.argv.insert(command.argv.end(), {"--remount-ro", "/", "--chdir", "/tmp", "--"});
+  command.argv.insert(command.argv.end(), argv.begin(), argv.end());
+  return command;
+}
+
+}  // namespace nemoforge::verify

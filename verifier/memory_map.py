@@ -1,0 +1,106 @@
+"""What is known about every piece of memory that a candidate's kernels may touch: where it lies, which bytes
+were ever written, what they held when a known operation last wrote them."""
+
+import ctypes
+import zlib
+
+import numpy as np
+from torch.multiprocessing.reductions import StorageWeakRef
+
+# Larger storages are not summed: at a gigabyte a second the sums would cost more than the kernels.
+MAX_SUMMED_BYTES = 64 << 20
+
+
+def checksum(address, size):
+    if size == 0 or size > MAX_SUMMED_BYTES:
+        return 0
+    return zlib.crc32((ctypes.c_char * size).from_address(address))
+
+
+class Region:
+    """One storage."""
+
+    def __init__(self, address, size, reference):
+        self.address = address
+        self.size = size
+        self.reference = reference
+        self.written = None  # per byte, 0: never written; None: all of it was
+        self.from_input = False  # its content depends on the inputs of the call
+        self.kernel_call = -1  # the last call in which a kernel of the candidate (or something from one) wrote it
+        self.sum = checksum(address, size)
+
+    def resum(self):
+        self.sum = checksum(self.address, self.size)
+
+    def changed_unseen(self):
+        return checksum(self.address, self.size) != self.sum
+
+
+class MemoryMap:
+    """All live storages that known operations made, by address."""
+
+    def __init__(self):
+        self._regions = {}
+        self._starts = np.empty(0, dtype=np.uint64)
+        self._ends = np.empty(0, dtype=np.uint64)
+        self._order = []
+
+    def find(self, tensor):
+        """The region of the tensor's storage, or None where no known operation made it."""
+        storage = tensor.untyped_storage()
+        region = self._regions.get(storage.data_ptr())
+        if region is None or region.size != storage.nbytes() or region.reference.expired():
+            return None
+        return region
+
+    def add(self, tensor):
+        """Enters the tensor's storage, all of it written, anew."""
+        storage = tensor.untyped_storage()
+        region = Region(storage.data_ptr(), storage.nbytes(), StorageWeakRef(storage))
+        if region.size:
+            self._regions[region.address] = region
+        return region
+
+    def resum_all(self):
+        for region in self._live():
+            region.resum()
+
+    def _live(self):
+        self._regions = {a: r for a, r in self._regions.items() if not r.reference.expired()}
+        return self._regions.values()
+
+    def prepare_lookup(self):
+        """Sorts the live regions for locate(); to be called before each launch."""
+        self._order = sorted(self._live(), key=lambda region: region.address)
+        self._starts = np.array([region.address for region in self._order], dtype=np.uint64)
+        self._ends = np.array([region.address + region.size for region in self._order], dtype=np.uint64)
+
+    def locate(self, addresses, size):
+        """Index of the region of each address (into region_at), -1 where `size` bytes from it leave every region."""
+        if not self._order:
+            return np.full(addresses.shape, -1)
+        index = np.searchsorted(self._starts, addresses, side="right") - 1
+        inside = (index >= 0) & (addresses + np.uint64(size) <= self._ends[np.maximum(index, 0)])
+        return np.where(inside, index, -1)
+
+    def region_at(self, index):
+        return self._order[index]
+
+    @staticmethod
+    def mark_tensor(region, tensor):
+        """Notes that all elements of a tensor on the region were written."""
+        if region.written is None:
+            return
+        if tensor.numel() * tensor.element_size() >= region.size:
+            region.written = None
+            return
+        size = tensor.element_size()
+        start = tensor.storage_offset() * size
+        shadow = np.lib.stride_tricks.as_strided(
+            region.written[start:],
+            shape=(*tensor.shape, size),
+            strides=(*[stride * size for stride in tensor.stride()], 1),
+        )
+        shadow[...] = 1
+        if region.written.all():
+            region.written = None

@@ -1,0 +1,108 @@
+"""Sees every tensor operation that PyTorch's dispatcher is asked for, and keeps the memory map true to them."""
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+UNWRITTEN = {
+    "aten::empty",
+    "aten::empty_like",
+    "aten::empty_strided",
+    "aten::empty_permuted",
+    "aten::new_empty",
+    "aten::new_empty_strided",
+}
+HOST_DATA = {"aten::lift_fresh", "aten::lift_fresh_copy", "aten::lift"}
+POISON = 0xFF  # NaN for every float, -1 for integers
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []
+
+
+class OperatorMonitor(TorchDispatchMode):
+    """Pushed around everything that the candidate does."""
+
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False  # keeps torch._dynamo (seconds of imports, in the middle of a candidate's call) out
+
+    def __init__(self, memory, kernels, report):
+        super().__init__()
+        self._memory = memory
+        self._kernels = kernels
+        self._report = report
+        self.operators = {}  # (name, on data of the inputs, inside a launch) -> count
+        self.host_data = []  # checksums of tensors made from Python values
+
+    def begin_call(self):
+        self.operators = {}
+        self.host_data = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.name().split(".")[0]
+        inputs = _tensors(list(args) + list(kwargs.values()))
+        from_input, kernel_call = self._inspect_inputs(name, inputs)
+        result = func(*args, **kwargs)
+        key = (name, from_input, self._kernels.depth > 0)
+        self.operators[key] = self.operators.get(key, 0) + 1
+        written = self._written_arguments(func, args, kwargs)
+        for tensor in _tensors(result if isinstance(result, (list, tuple)) else [result]) + written:
+            self._note_output(name, tensor, inputs, written, from_input, kernel_call)
+        return result
+
+    def _inspect_inputs(self, name, inputs):
+        from_input, kernel_call = False, -1
+        for tensor in inputs:
+            region = self._memory.find(tensor)
+            if region is None:
+                if tensor.numel() and name not in HOST_DATA:
+                    self._report("foreign_memory", f"{name} gets a tensor that no tensor operation made")
+                self._memory.add(tensor)
+                continue
+            if region.changed_unseen():
+                self._report("unseen_write", f"memory given to {name} was changed by no tensor operation or kernel")
+                region.resum()
+            from_input = from_input or region.from_input
+            kernel_call = max(kernel_call, region.kernel_call)
+        return from_input, kernel_call
+
+    @staticmethod
+    def _written_arguments(func, args, kwargs):
+        written = []
+        for position, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                value = args[position] if position < len(args) else kwargs.get(argument.name)
+                written += _tensors([value])
+        return written
+
+    def _note_output(self, name, tensor, inputs, written, from_input, kernel_call):
+        shares = any(
+            tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in inputs
+        )
+        is_written = any(tensor is other for other in written)
+        region = self._memory.find(tensor) if shares or is_written else None
+        if region is None:
+            region = self._memory.add(tensor)
+            if name in UNWRITTEN and region.size:
+                self._poison(tensor, region)
+        elif is_written:
+            self._memory.mark_tensor(region, tensor)
+        else:
+            return  # a view
+        region.from_input = region.from_input or from_input
+        region.kernel_call = max(region.kernel_call if is_written else -1, kernel_call)
+        if name in HOST_DATA:
+            self.host_data.append(region.sum)
+        region.resum()
+
+    @staticmethod
+    def _poison(tensor, region):
+        storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+        storage.fill_(POISON)
+        region.written = np.zeros(region.size, dtype=np.uint8)

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "ops/simd_elements-inl.h"
 
@@ -29,67 +30,70 @@ struct LeftOperand {
   int64_t column_stride = 1;
 };
 
-// One or two vectors of columns of up to four rows of c, held in registers over all of k. Eight independent
-// sums hide the latency of the fused multiply-adds. `last_lanes` of the last vector are read from and written
-// to c.
+// Rows of c that a tile holds in registers beside two vectors of columns: as many independent sums as hide
+// the latency of two fused multiply-adds a cycle, and few enough for the registers (32 with AVX-512, else
+// 16).
+constexpr int kTileRows = HWY_CAP_GE512 ? 8 : 4;
+
+// c += a b on kRows rows and kVectors vectors of columns, held in registers over all of k. `last_lanes` of
+// the last vector are read from and written to c.
 template <int kRows, int kVectors>
-HWY_INLINE void matmul_tile(const LeftOperand& a, const float* b, int64_t b_stride, float* c,
-                            int64_t c_stride, int64_t k_size, int64_t last_lanes) {
+void matmul_tile(const LeftOperand& a, const float* HWY_RESTRICT b, int64_t b_stride, float* HWY_RESTRICT c,
+                 int64_t c_stride, int64_t k_size, int64_t last_lanes) {
   const MatmulTag d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto load_c = [&](int64_t row, int vector) HWY_ATTR {
-    const float* from = c + row * c_stride + vector * lanes;
-    if (row >= kRows || vector >= kVectors) return hn::Zero(d);
-    if (vector + 1 < kVectors || last_lanes == lanes) return hn::LoadU(d, from);
-    return load_partial(d, from, last_lanes);
-  };
-  const auto store_c = [&](hn::Vec<MatmulTag> value, int64_t row, int vector) HWY_ATTR {
-    float* to = c + row * c_stride + vector * lanes;
-    if (row >= kRows || vector >= kVectors) return;
-    if (vector + 1 < kVectors || last_lanes == lanes) {
-      hn::StoreU(value, d, to);
-    } else {
-      store_partial(value, d, to, last_lanes);
+  const bool whole = last_lanes == lanes;
+  hn::Vec<MatmulTag> sums[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      const float* from = c + i * c_stride + v * lanes;
+      sums[i][v] = v + 1 < kVectors || whole ? hn::LoadU(d, from) : load_partial(d, from, last_lanes);
     }
-  };
-  auto c00 = load_c(0, 0), c01 = load_c(0, 1);
-  auto c10 = load_c(1, 0), c11 = load_c(1, 1);
-  auto c20 = load_c(2, 0), c21 = load_c(2, 1);
-  auto c30 = load_c(3, 0), c31 = load_c(3, 1);
-  for (int64_t k = 0; k < k_size; ++k) {
-    const float* a_column = a.data + k * a.column_stride;
-    const auto b0 = hn::LoadU(d, b + k * b_stride);
-    const auto b1 = kVectors > 1 ? hn::LoadU(d, b + k * b_stride + lanes) : b0;
-    const auto add_row = [&](int64_t row, hn::Vec<MatmulTag>& sum0, hn::Vec<MatmulTag>& sum1) HWY_ATTR {
-      if (row >= kRows) return;
-      const auto a_element = hn::Set(d, a_column[row * a.row_stride]);
-      sum0 = hn::MulAdd(a_element, b0, sum0);
-      if (kVectors > 1) sum1 = hn::MulAdd(a_element, b1, sum1);
-    };
-    add_row(0, c00, c01);
-    add_row(1, c10, c11);
-    add_row(2, c20, c21);
-    add_row(3, c30, c31);
   }
-  store_c(c00, 0, 0), store_c(c01, 0, 1);
-  store_c(c10, 1, 0), store_c(c11, 1, 1);
-  store_c(c20, 2, 0), store_c(c21, 2, 1);
-  store_c(c30, 3, 0), store_c(c31, 3, 1);
+  const float* a_column = a.data;
+  for (int64_t k = 0; k < k_size; ++k, a_column += a.column_stride, b += b_stride) {
+    hn::Vec<MatmulTag> b_row[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) b_row[v] = hn::LoadU(d, b + v * lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const auto a_element = hn::Set(d, a_column[i * a.row_stride]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::MulAdd(a_element, b_row[v], sums[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = c + i * c_stride + v * lanes;
+      if (v + 1 < kVectors || whole) {
+        hn::StoreU(sums[i][v], d, to);
+      } else {
+        store_partial(sums[i][v], d, to, last_lanes);
+      }
+    }
+  }
 }
 
 template <int kVectors>
-HWY_INLINE void matmul_columns(const LeftOperand& a, const float* b, int64_t b_stride, float* c,
-                               int64_t c_stride, int64_t num_rows, int64_t k_size, int64_t last_lanes) {
-  int64_t i = 0;
-  const auto tile = [&](auto rows) HWY_ATTR {
-    const LeftOperand a_rows{a.data + i * a.row_stride, a.row_stride, a.column_stride};
-    matmul_tile<decltype(rows)::value, kVectors>(a_rows, b, b_stride, c + i * c_stride, c_stride, k_size,
-                                                 last_lanes);
+void matmul_columns(const LeftOperand& a, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+                    int64_t num_rows, int64_t k_size, int64_t last_lanes) {
+  LeftOperand rows = a;
+  int64_t left = num_rows;
+  const auto tile = [&](auto num_tile_rows) HWY_ATTR {
+    constexpr int kRows = decltype(num_tile_rows)::value;
+    matmul_tile<kRows, kVectors>(rows, b, b_stride, c, c_stride, k_size, last_lanes);
+    rows.data += kRows * a.row_stride;
+    c += kRows * c_stride;
+    left -= kRows;
   };
-  for (; i + 4 <= num_rows; i += 4) tile(std::integral_constant<int, 4>{});
-  if (num_rows - i == 3) tile(std::integral_constant<int, 3>{});
-  if (num_rows - i == 2) tile(std::integral_constant<int, 2>{});
-  if (num_rows - i == 1) tile(std::integral_constant<int, 1>{});
+  while (left >= kTileRows) tile(std::integral_constant<int, kTileRows>{});
+  if (left >= 4) tile(std::integral_constant<int, 4>{});
+  if (left >= 2) tile(std::integral_constant<int, 2>{});
+  if (left >= 1) tile(std::integral_constant<int, 1>{});
 }
 
 // c[i, j] += sum_k a(i, k) b[k, j] for i < num_rows, j < num_columns. Rows of b are readable up to

@@ -52,6 +52,7 @@ inline const std::vector<CausalConv1dCase>& causal_conv1d_cases() {
       {.reason = "one channel", .channels = 1},
       {.reason = "31 channels", .channels = 31},
       {.reason = "33 channels", .channels = 33},
+      {.reason = "several blocks and an odd rest", .channels = 555},
       {.reason = "smallest window", .sequences = lengths, .channels = 40, .conv_kernel = 2},
       {.reason = "largest window", .sequences = lengths, .channels = 40, .conv_kernel = 8},
       {.reason = "no bias", .bias = false},

@@ -16,9 +16,10 @@ HWY_BEFORE_NAMESPACE();
 namespace nemoforge::ops {
 namespace HWY_NAMESPACE {
 
-// Four vectors of AVX-512: a cache line of every input row at least, and small enough for L1.
-constexpr int64_t kConvChannels = 64;
-constexpr int64_t kConvTileRows = 32;
+// Rows of x are far apart, so a block takes a good part of each (8 cache lines of bf16), and as many rows as
+// leave the tile in L1.
+constexpr int64_t kConvChannels = 256;
+constexpr int64_t kConvTileRows = 16;
 constexpr int64_t kConvMaxKernel = 8;
 
 struct ConvBlock {
@@ -29,35 +30,63 @@ struct ConvBlock {
   HWY_ALIGN float input[kConvMaxKernel - 1 + kConvTileRows][kConvChannels];
 };
 
-void load_parameters(const CausalConv1dArgs& args, int64_t channel, ConvBlock& block) {
-  dispatch_weight(args.weight.dtype(), [&]<typename W>(std::type_identity<W>) {
-    const W* weight = args.weight.data<W>() + channel * block.conv_kernel;
-    for (int64_t c = 0; c < block.num_channels; ++c) {
-      for (int64_t k = 0; k < block.conv_kernel; ++k) {
-        block.weight[k][c] = static_cast<float>(weight[c * block.conv_kernel + k]);
-      }
+// block.weight from [channels, conv_kernel].
+void transpose_weight(const float* weight, ConvBlock& block) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  if (block.conv_kernel == 4) {
+    for (; c + lanes <= block.num_channels; c += lanes) {
+      hn::Vec<decltype(d)> w0, w1, w2, w3;
+      hn::LoadInterleaved4(d, weight + 4 * c, w0, w1, w2, w3);
+      hn::Store(w0, d, block.weight[0] + c);
+      hn::Store(w1, d, block.weight[1] + c);
+      hn::Store(w2, d, block.weight[2] + c);
+      hn::Store(w3, d, block.weight[3] + c);
     }
+  }
+  for (; c < block.num_channels; ++c) {
+    for (int64_t k = 0; k < block.conv_kernel; ++k) block.weight[k][c] = weight[c * block.conv_kernel + k];
+  }
+}
+
+void load_parameters(const CausalConv1dArgs& args, int64_t channel, ConvBlock& block) {
+  HWY_ALIGN float weight[kConvChannels * kConvMaxKernel];
+  dispatch_weight(args.weight.dtype(), [&]<typename W>(std::type_identity<W>) {
+    convert(args.weight.data<W>() + channel * block.conv_kernel, weight,
+            block.num_channels * block.conv_kernel);
   });
-  if (!args.bias) return;
+  transpose_weight(weight, block);
+  if (!args.bias) {
+    std::fill_n(block.bias, block.num_channels, 0.0f);
+    return;
+  }
   dispatch_weight(args.bias.dtype(), [&]<typename W>(std::type_identity<W>) {
     convert(args.bias.data<W>() + channel, block.bias, block.num_channels);
   });
 }
 
-// Output row of the window that begins at input row `first`. Lanes beyond num_channels compute on zeros.
+// Output row of the window that begins at input row `first`.
 template <typename Out>
 HWY_INLINE void convolve_row(const ConvBlock& block, int64_t first, Out* out) {
   const hn::ScalableTag<float> d;
-  const auto value = [&](int64_t c) HWY_ATTR {
-    auto sum = hn::Load(d, block.bias + c);
-    for (int64_t k = 0; k < block.conv_kernel; ++k) {
-      sum = hn::MulAdd(hn::Load(d, block.weight[k] + c), hn::Load(d, block.input[first + k] + c), sum);
-    }
-    return silu(d, sum);
-  };
   for_each_vector(
-      d, block.num_channels, [&](int64_t c) HWY_ATTR { store(value(c), d, out + c); },
-      [&](int64_t c, int64_t rest) HWY_ATTR { store_partial(value(c), d, out + c, rest); });
+      d, block.num_channels,
+      [&](int64_t c) HWY_ATTR {
+        auto sum = hn::Load(d, block.bias + c);
+        for (int64_t k = 0; k < block.conv_kernel; ++k) {
+          sum = hn::MulAdd(hn::Load(d, block.weight[k] + c), hn::Load(d, block.input[first + k] + c), sum);
+        }
+        store(silu(d, sum), d, out + c);
+      },
+      [&](int64_t c, int64_t rest) HWY_ATTR {
+        auto sum = load_partial(d, block.bias + c, rest);
+        for (int64_t k = 0; k < block.conv_kernel; ++k) {
+          sum = hn::MulAdd(load_partial(d, block.weight[k] + c, rest),
+                           load_partial(d, block.input[first + k] + c, rest), sum);
+        }
+        store_partial(silu(d, sum), d, out + c, rest);
+      });
 }
 
 template <typename X, typename Out>
@@ -74,7 +103,7 @@ void convolve(const CausalConv1dArgs& args, int64_t sequence_idx, int64_t channe
     if (sequence.context_len > 0) {
       convert(state + i * channels, block.input[i], block.num_channels);
     } else {
-      std::fill_n(block.input[i], kConvChannels, 0.0f);
+      std::fill_n(block.input[i], block.num_channels, 0.0f);
     }
   }
   for (int64_t begin = sequence.begin; begin < sequence.end; begin += kConvTileRows) {
@@ -87,7 +116,7 @@ void convolve(const CausalConv1dArgs& args, int64_t sequence_idx, int64_t channe
       convolve_row(block, i, args.out.data<Out>() + (begin + i) * args.out.row_stride() + channel);
     }
     for (int64_t i = 0; i < state_rows; ++i) {
-      std::copy_n(block.input[num_rows + i], kConvChannels, block.input[i]);
+      std::copy_n(block.input[num_rows + i], block.num_channels, block.input[i]);
     }
   }
   for (int64_t i = 0; state != nullptr && i < state_rows; ++i) {
@@ -99,7 +128,7 @@ void convolve(const CausalConv1dArgs& args, int64_t sequence_idx, int64_t channe
 void causal_conv1d_tasks(const CausalConv1dArgs& args, int64_t begin, int64_t end) {
   const int64_t channels = args.weight.size(0);
   const int64_t num_blocks = ceil_div(channels, kConvChannels);
-  ConvBlock block{};
+  ConvBlock block;
   block.conv_kernel = args.weight.size(1);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t channel = task % num_blocks * kConvChannels;

@@ -6,8 +6,8 @@
 
 #include "base/check.h"
 #include "io/json.h"
+#include "text/reasoning.h"
 #include "text/utf8.h"
-#include "trace/extract.h"
 
 namespace nemoforge::trace {
 namespace {
@@ -66,10 +66,14 @@ void read_texts(const Json& message, SampledAnswer& answer) {
   if (!answer.reasoning.empty()) return;
   // No reasoning parser at work there: the content is the completion as it was sampled.
   answer.completion = answer.answer;
-  if (auto split = split_at_think_end(answer.completion)) {
-    answer.reasoning = std::move(split->reasoning);
-    answer.answer = std::move(split->answer);
-  }
+  // The prompt that the server made is not known: a </think> says that the answer began as a thought.
+  const bool has_thought = answer.completion.find("</think>") != std::string::npos;
+  const bool has_start = answer.completion.find("<think>") < answer.completion.find("</think>");
+  if (!has_thought) return;
+  text::ReasoningDelta split = text::split_reasoning(
+      answer.completion, has_start ? text::ReasoningStart::kUndecided : text::ReasoningStart::kReasoning);
+  answer.reasoning = std::move(split.reasoning);
+  answer.answer = std::move(split.content);
 }
 
 }  // namespace

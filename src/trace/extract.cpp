@@ -104,26 +104,7 @@ class LastBlocks {
   std::string unlabelled_;
 };
 
-std::string_view without_outer_space(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
-
 }  // namespace
-
-std::optional<SplitCompletion> split_at_think_end(std::string_view completion) {
-  constexpr std::string_view kThinkStart = "<think>";
-  constexpr std::string_view kThinkEnd = "</think>";
-  const size_t cut = completion.find(kThinkEnd);
-  if (cut == std::string_view::npos) return std::nullopt;
-  std::string_view reasoning = without_outer_space(completion.substr(0, cut));
-  if (reasoning.starts_with(kThinkStart)) {
-    reasoning = without_outer_space(reasoning.substr(kThinkStart.size()));
-  }
-  return SplitCompletion{std::string(reasoning),
-                         std::string(without_outer_space(completion.substr(cut + kThinkEnd.size())))};
-}
 
 std::string extract_python_code(std::string_view answer) {
   LastBlocks blocks;

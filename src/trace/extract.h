@@ -1,20 +1,10 @@
-// What a completion holds: the reasoning, the answer, and in it the candidate kernel.
+// Finding the candidate kernel in a model's answer.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
 namespace nemoforge::trace {
-
-struct SplitCompletion {
-  std::string reasoning;
-  std::string answer;
-};
-
-// A completion cut at its first </think>, white space next to the cut and a <think> at its beginning left
-// out; nothing where it has no </think>.
-[[nodiscard]] std::optional<SplitCompletion> split_at_think_end(std::string_view completion);
 
 // The last Python block of `answer` (what follows </think>), its lines ended by \n; empty where there is
 // none. A block is fenced by three or more backticks or tildes and labelled python, py, python3 or triton;

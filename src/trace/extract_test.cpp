@@ -56,17 +56,6 @@ TEST(Extract, finds_the_last_python_block) {
   for (const Case& c : kCases) EXPECT_EQ(extract_python_code(c.answer), c.code) << c.name;
 }
 
-TEST(SplitCompletion, cuts_at_the_first_end_of_the_thought) {
-  const auto split = split_at_think_end("<think>\nfirst\nsecond\n</think>\n\nanswer </think>\n");
-  ASSERT_TRUE(split.has_value());
-  EXPECT_EQ(split->reasoning, "first\nsecond");
-  EXPECT_EQ(split->answer, "answer </think>");
-  EXPECT_EQ(split_at_think_end("thought</think>answer")->reasoning, "thought");
-  EXPECT_EQ(split_at_think_end("</think>")->reasoning, "");
-  EXPECT_EQ(split_at_think_end("</think>")->answer, "");
-  EXPECT_FALSE(split_at_think_end("<think>never ended").has_value());
-}
-
 TEST(Extract, takes_time_in_proportion_to_the_answer) {
   std::string answer;
   for (int i = 0; i < 200000; ++i) answer += "```~~~ `";

@@ -1,0 +1,142 @@
+// nemoforge dataset: the verified traces of runs as a dataset to train on.
+#include "dataset/dataset.h"
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/standard_input.h"
+#include "io/json.h"
+#include "text/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
+#include "trace/problem.h"
+
+namespace nemoforge::cli {
+namespace {
+
+struct DatasetCommand {
+  dataset::DatasetConfig config;
+  std::vector<std::string> accepted_verdicts;
+  std::vector<std::string> finish_reasons;
+  std::vector<std::string> held_out;
+  std::string model;
+  std::string split_by = "problem";
+  bool json = false;
+};
+
+// Counts with the tokenizer and the template of the checkpoint that will be trained.
+Result<dataset::TokenCounter> token_counter(const std::string& model_dir) {
+  NF_TRY(text::Tokenizer loaded_tokenizer, text::Tokenizer::load(model_dir));
+  NF_TRY(text::ChatTemplate loaded_template, text::ChatTemplate::load(model_dir));
+  const auto tokenizer = std::make_shared<const text::Tokenizer>(std::move(loaded_tokenizer));
+  const auto chat_template = std::make_shared<const text::ChatTemplate>(std::move(loaded_template));
+  return dataset::TokenCounter(
+      [tokenizer, chat_template](const std::string& messages_json) -> Result<int64_t> {
+        NF_TRY(const io::Json messages, io::parse_json(messages_json));
+        text::ChatRequest chat;
+        chat.messages = &messages;
+        chat.add_generation_prompt = false;
+        NF_TRY(const std::string text, chat_template->render(chat));
+        return static_cast<int64_t>(tokenizer->encode(text).size());
+      });
+}
+
+Status print_report(const DatasetCommand& command, const dataset::DatasetReport& report) {
+  io::Json dropped = io::Json::object();
+  std::string lines;
+  for (const auto& [reason, count] : report.num_dropped) {
+    dropped[dataset::drop_reason_text(reason)] = count;
+    lines += fmt::format("  {:>8} {}\n", count, dataset::drop_reason_text(reason));
+  }
+  if (command.json) {
+    return write_standard_output(io::dump_json({{"num_traces", report.num_traces},
+                                                {"num_dropped", std::move(dropped)},
+                                                {"num_rows", report.num_rows},
+                                                {"num_validation_rows", report.num_validation_rows},
+                                                {"num_problems", report.num_problems},
+                                                {"num_tokens", report.num_tokens},
+                                                {"files", report.files}}) +
+                                 "\n");
+  }
+  return write_standard_output(fmt::format("{} traces\n{}  {:>8} rows of {} problems, {} tokens: {}\n",
+                                           report.num_traces, lines, report.num_rows, report.num_problems,
+                                           report.num_tokens, fmt::join(report.files, ", ")));
+}
+
+Status run_dataset(DatasetCommand& command) {
+  dataset::DatasetConfig& config = command.config;
+  const auto replace = [](std::set<std::string>& values, const std::vector<std::string>& given) {
+    if (!given.empty()) values = {given.begin(), given.end()};
+  };
+  replace(config.accepted_verdicts, command.accepted_verdicts);
+  replace(config.accepted_finish_reasons, command.finish_reasons);
+  for (const std::string& path : command.held_out) {
+    NF_TRY(const std::vector<trace::Problem> problems, trace::load_problems(path));
+    for (const trace::Problem& problem : problems) config.held_out.push_back({problem.id, problem.source});
+  }
+  if (!command.model.empty()) {
+    NF_TRY(config.count_tokens, token_counter(command.model));
+  }
+  NF_TRY(const dataset::DatasetReport report, dataset::build_dataset(config));
+  return print_report(command, report);
+}
+
+void add_filter_flags(CLI::App& app, DatasetCommand& command) {
+  dataset::DatasetConfig& config = command.config;
+  app.add_option("--accept", command.accepted_verdicts, "Verdicts that count (default: correct,correct_cpu)")
+      ->delimiter(',');
+  app.add_option("--finish-reason", command.finish_reasons, "Finish reasons that count (default: stop)")
+      ->delimiter(',');
+  app.add_option("--min-speedup", config.min_speedup, "Only kernels measured to be so many times as fast")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--min-reasoning-tokens", config.min_reasoning_tokens, "Shortest reasoning")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-reasoning-tokens", config.max_reasoning_tokens, "Longest reasoning")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-tokens", config.max_tokens, "Longest conversation, in tokens")
+      ->check(CLI::PositiveNumber);
+  app.add_option(
+      "--model", command.model,
+      "Checkpoint folder whose tokenizer and template count tokens (default: as counted when sampled)");
+  app.add_option("--held-out", command.held_out,
+                 "Problems (a file, a folder, a KernelBench checkout) that no row may come from or be like");
+}
+
+}  // namespace
+
+void add_dataset_command(CLI::App& app, Outcome& outcome) {
+  auto command = std::make_shared<DatasetCommand>();
+  dataset::DatasetConfig& config = command->config;
+  config.nemoforge_version = app.version();
+  CLI::App* sub = add_command(app, outcome, "dataset", "Verified traces as a chat dataset for finetuning",
+                              [command] { return run_dataset(*command); });
+  sub->add_option("--run", config.run_dirs, "Folder of a run, several for several")->required();
+  sub->add_option("--out", config.out,
+                  "The dataset's file, ending in .jsonl; card and manifest stand beside it")
+      ->required();
+  add_filter_flags(*sub, *command);
+  sub->add_option("--near-duplicate", config.near_duplicate_similarity,
+                  "Drop traces as similar as this to a better one, in code and in reasoning (above 1: exact "
+                  "ones only)")
+      ->check(CLI::Range(0.5, 1.1))
+      ->capture_default_str();
+  sub->add_option("--best-of", config.best_of, "Rows of a problem: its best trace and those least like it")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--validation-fraction", config.validation_fraction,
+                  "Share of the problems whose rows go to NAME.validation.jsonl")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  sub->add_option("--split-by", command->split_by, "What is kept on one side of that split")
+      ->check(CLI::IsMember({"problem"}))
+      ->capture_default_str();
+  sub->add_option("--seed", config.split_seed, "Seed of that split")->capture_default_str();
+  sub->add_flag("--json", command->json, "A summary as one JSON object on the last line");
+}
+
+}  // namespace nemoforge::cli

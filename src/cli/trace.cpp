@@ -1,0 +1,300 @@
+// nemoforge trace: answers to problems, sampled in process or from endpoints, kept in a run.
+#include "trace/trace.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/interrupt.h"
+#include "base/progress.h"
+#include "base/sha256.h"
+#include "cli/command.h"
+#include "cli/generation.h"
+#include "cli/loaded_model.h"
+#include "cli/standard_input.h"
+#include "io/json.h"
+#include "store/problem_split.h"
+#include "store/run_store.h"
+#include "text/chat_template.h"
+#include "trace/checkpoint_hash.h"
+#include "trace/endpoint_source.h"
+#include "trace/engine_source.h"
+
+namespace nemoforge::cli {
+namespace {
+
+struct TraceCommand {
+  std::string version;
+  ModelFlags model;
+  trace::EndpointConfig endpoints;
+  std::string api_key_variable = "NEMOFORGE_API_KEY";
+
+  std::string problems;
+  std::string levels;
+  std::string ids;
+  std::string filter;
+  std::string held_out_pattern;
+  double held_out_fraction = 0;
+  std::string prompt_template;
+
+  std::string run_dir;
+  trace::TraceConfig trace;
+  std::optional<int64_t> reasoning_budget;
+  bool no_thinking = false;
+  int64_t max_num_seqs = 16;
+  bool json = false;
+};
+
+Result<std::vector<trace::Problem>> problems_of(const TraceCommand& command) {
+  trace::ProblemFilter filter;
+  if (!command.levels.empty()) {
+    NF_TRY(filter.levels, trace::parse_number_ranges(command.levels));
+  }
+  if (!command.ids.empty()) {
+    NF_TRY(filter.numbers, trace::parse_number_ranges(command.ids));
+  }
+  filter.id_pattern = command.filter;
+  return trace::load_problems(command.problems, filter);
+}
+
+// Draws by the problem alone, so that a problem stays on its side whatever else is in the set.
+bool is_drawn(double fraction, uint64_t seed, const std::string& problem_id) {
+  const std::string hash = sha256_hex(std::to_string(seed) + "/held out/" + problem_id);
+  return static_cast<double>(std::stoull(hash.substr(0, 12), nullptr, 16)) <
+         fraction * static_cast<double>(uint64_t{1} << 48);
+}
+
+// The sides that the flags give the problems; none where no flag asks for a split.
+Result<store::ProblemSplits> splits_of(const TraceCommand& command,
+                                       const std::vector<trace::Problem>& problems) {
+  store::ProblemSplits splits;
+  if (command.held_out_pattern.empty() && command.held_out_fraction == 0) return splits;
+  std::regex pattern;
+  try {
+    pattern = std::regex(command.held_out_pattern);
+  } catch (const std::regex_error& failure) {
+    return error(ErrorCode::kInvalidArgument, "--held-out `" + command.held_out_pattern +
+                                                  "` is not a regular expression: " + failure.what());
+  }
+  for (const trace::Problem& problem : problems) {
+    const bool is_held_out = (!command.held_out_pattern.empty() && std::regex_search(problem.id, pattern)) ||
+                             is_drawn(command.held_out_fraction, command.trace.seed, problem.id);
+    splits.emplace(problem.id, is_held_out ? store::Split::kHeldOut : store::Split::kTrain);
+  }
+  return splits;
+}
+
+Result<trace::SourceIdentity> identity_of(const ModelFlags& flags) {
+  trace::SourceIdentity identity;
+  identity.model = std::filesystem::path(flags.model).lexically_normal().filename().string();
+  if (identity.model.empty()) identity.model = flags.model;
+  NF_TRY(identity.checkpoint_hash, trace::checkpoint_hash(flags.model));
+  NF_TRY(identity.template_hash, trace::chat_template_hash(flags.model));
+  if (!flags.lora.empty()) {
+    NF_TRY(const std::string adapter_hash, trace::checkpoint_hash(flags.lora));
+    identity.adapter = flags.lora + "@" + adapter_hash.substr(0, 16);
+  }
+  return identity;
+}
+
+// A source and what it stands on.
+struct OpenedSource {
+  std::optional<text::ChatTemplate> chat_template;
+  std::optional<Generator> generator;
+  std::unique_ptr<trace::TraceSource> source;
+};
+
+Status open_engine(const TraceCommand& command, OpenedSource& opened) {
+  NF_TRY(trace::SourceIdentity identity, identity_of(command.model));
+  NF_TRY(opened.chat_template, text::ChatTemplate::load(command.model.model));
+  engine::EngineConfig config;
+  config.max_num_seqs = command.max_num_seqs;
+  NF_TRY(opened.generator, make_generator(command.model, config));
+  Generator& generator = *opened.generator;
+  opened.source = std::make_unique<trace::EngineSource>(
+      trace::EngineParts{*generator.engine, *generator.tokenizer, *opened.chat_template,
+                         generator.loaded.adapter},
+      std::move(identity), command.trace.sampling);
+  return {};
+}
+
+Status open_endpoints(const TraceCommand& command, OpenedSource& opened) {
+  trace::EndpointConfig config = command.endpoints;
+  if (const char* key = std::getenv(command.api_key_variable.c_str())) config.api_key = key;
+  NF_TRY(trace::EndpointSource source,
+         trace::EndpointSource::connect(std::move(config), command.trace.sampling, interrupted));
+  opened.source = std::make_unique<trace::EndpointSource>(std::move(source));
+  return {};
+}
+
+std::string settings_json(const TraceCommand& command, const trace::PromptTemplate& prompt) {
+  io::Json settings = {{"problems", command.problems},
+                       {"model", command.model.model},
+                       {"lora", command.model.lora},
+                       {"endpoints", command.endpoints.urls},
+                       {"num_samples", command.trace.num_samples},
+                       {"held_out", command.held_out_pattern},
+                       {"held_out_fraction", command.held_out_fraction}};
+  if (const auto sampling = io::parse_json(trace::sampling_json(command.trace, prompt))) {
+    settings["sampling"] = *sampling;
+  }
+  return io::dump_json(settings);
+}
+
+Status print_report(const TraceCommand& command, const trace::TraceReport& report) {
+  const double rate =
+      report.duration_s > 0 ? static_cast<double>(report.num_completion_tokens) / report.duration_s : 0;
+  if (command.json) {
+    const io::Json json = {{"run", command.run_dir},
+                           {"num_wanted", report.num_wanted},
+                           {"num_earlier", report.num_earlier},
+                           {"num_generated", report.num_generated},
+                           {"num_failed", report.num_failed},
+                           {"num_with_code", report.num_with_code},
+                           {"num_completion_tokens", report.num_completion_tokens},
+                           {"duration_s", report.duration_s},
+                           {"tokens_per_s", rate},
+                           {"interrupted", report.interrupted}};
+    return write_standard_output(io::dump_json(json) + "\n");
+  }
+  return write_standard_output(fmt::format(
+      "{}: {} of {} traces, {} of them new, {} of these with code; {} tokens in {}, {:.0f} tokens/s\n",
+      command.run_dir, report.num_earlier + report.num_generated, report.num_wanted, report.num_generated,
+      report.num_with_code, report.num_completion_tokens, format_duration(report.duration_s), rate));
+}
+
+Status run_trace(TraceCommand& command) {
+  if (command.model.model.empty() == command.endpoints.urls.empty()) {
+    throw CLI::ValidationError("trace", "give either --model or --endpoint");
+  }
+  command.trace.sampling.reasoning_budget = command.reasoning_budget;
+  command.trace.sampling.enable_thinking = !command.no_thinking;
+  install_interrupt_handler();
+  NF_TRY(const std::vector<trace::Problem> problems, problems_of(command));
+  NF_TRY(const store::ProblemSplits splits, splits_of(command, problems));
+  trace::PromptTemplate prompt = trace::PromptTemplate::zero_shot();
+  if (!command.prompt_template.empty()) {
+    NF_TRY(prompt, trace::PromptTemplate::read(command.prompt_template));
+  }
+  NF_TRY(store::RunStore run,
+         store::RunStore::open(command.run_dir, store::Access::kTrace,
+                               {"trace", command.version, settings_json(command, prompt)}));
+  if (!splits.empty()) NF_RETURN_IF_ERROR(store::record_problem_splits(command.run_dir, splits));
+  OpenedSource opened;
+  NF_RETURN_IF_ERROR(command.endpoints.urls.empty() ? open_engine(command, opened)
+                                                    : open_endpoints(command, opened));
+  NF_TRY(const trace::TraceReport report,
+         trace::generate_traces(run, problems, prompt, *opened.source, command.trace,
+                                ProgressOutput::standard_error(), interrupted));
+  NF_RETURN_IF_ERROR(print_report(command, report));
+  if (report.interrupted) {
+    return error(ErrorCode::kCancelled, "interrupted; the run keeps what is finished",
+                 "continue with --resume");
+  }
+  if (report.num_failed > 0) {
+    return error(
+        ErrorCode::kUnavailable,
+        std::to_string(report.num_failed) + " traces could not be had, the first: " + report.first_failure,
+        "--resume asks for them again");
+  }
+  return {};
+}
+
+void add_source_flags(CLI::App& app, TraceCommand& command) {
+  app.add_option("--model", command.model.model, "Checkpoint folder: sample in this process");
+  app.add_option("--device", command.model.device, "Where the model runs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
+      ->capture_default_str();
+  app.add_option("--dtype", command.model.dtype, "Type of the activations")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--lora", command.model.lora, "Folder of a LoRA adapter in PEFT's form");
+  app.add_option("--max-num-seqs", command.max_num_seqs, "Sequences sampled at once in this process")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--endpoint", command.endpoints.urls,
+                 "URL of an OpenAI endpoint (http://host:8000), several for several: sample there");
+  app.add_option("--served-model-name", command.endpoints.model,
+                 "The model to ask the endpoints for (default: the first one they list)");
+  app.add_option("--concurrency", command.endpoints.max_in_flight_each, "Requests in flight at each endpoint")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--timeout", command.endpoints.timeout_s, "Seconds that an endpoint has for one answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--give-up-after", command.endpoints.give_up_after_s,
+                 "Seconds without any endpoint after which the run ends")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--api-key-env", command.api_key_variable,
+                 "Environment variable that holds the endpoints' API key")
+      ->capture_default_str();
+}
+
+void add_problem_flags(CLI::App& app, TraceCommand& command) {
+  app.add_option("--problems", command.problems,
+                 "A problem's file, a folder of them, or a KernelBench checkout")
+      ->required();
+  app.add_option("--levels", command.levels, "Only these levels: 1,2");
+  app.add_option("--ids", command.ids, "Only problems with these numbers: 1-20,33");
+  app.add_option("--filter", command.filter, "Only problems whose id this regular expression is found in");
+  app.add_option("--held-out", command.held_out_pattern,
+                 "Hold out for good the problems whose id this regular expression is found in");
+  app.add_option("--held-out-fraction", command.held_out_fraction,
+                 "Hold out for good this share of the problems, drawn by --seed")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--prompt-template", command.prompt_template,
+                 "File with the prompt, {{problem}} in the problem's place (default: zero-shot)");
+}
+
+void add_sampling_flags(CLI::App& app, TraceCommand& command) {
+  trace::SamplingSettings& sampling = command.trace.sampling;
+  app.add_option("--samples", command.trace.num_samples, "Answers to each problem")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--temperature", sampling.temperature, "0: always the most probable token")
+      ->check(CLI::Range(0.0, 2.0))
+      ->capture_default_str();
+  app.add_option("--top-p", sampling.top_p, "Smallest set of tokens whose probability reaches this")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--top-k", sampling.top_k, "The k most probable tokens; 0: all")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--min-p", sampling.min_p, "Tokens at least this probable, relative to the most probable")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--seed", command.trace.seed, "Seed of the run; each trace's own follows from it")
+      ->capture_default_str();
+  app.add_option("--max-tokens", sampling.max_tokens, "Most tokens of an answer, its reasoning included")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--reasoning-budget", command.reasoning_budget, "Most tokens of the thought before </think>")
+      ->check(CLI::Range(0, 1 << 24));
+  app.add_flag("--no-thinking", command.no_thinking, "Answer without reasoning");
+}
+
+}  // namespace
+
+void add_trace_command(CLI::App& app, Outcome& outcome) {
+  auto command = std::make_shared<TraceCommand>();
+  command->version = app.version();
+  CLI::App* sub = add_command(app, outcome, "trace", "Sample answers to problems into a run",
+                              [command] { return run_trace(*command); });
+  add_source_flags(*sub, *command);
+  add_problem_flags(*sub, *command);
+  add_sampling_flags(*sub, *command);
+  sub->add_option("--run", command->run_dir, "Folder of the run; made where it is missing")->required();
+  sub->add_flag("--resume", command->trace.resume, "Continue a run: only what it lacks is sampled");
+  sub->add_flag("--json", command->json, "A summary as one JSON object on the last line");
+}
+
+}  // namespace nemoforge::cli

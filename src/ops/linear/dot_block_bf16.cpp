@@ -40,33 +40,44 @@ struct Bf16Tile {
   using X = Bf16;
   using W = Bf16;
   static constexpr int kMaxRows = 6;  // 24 sums, 4 vectors of weights and one of x: 29 of 32 registers
+  static constexpr int64_t kLanes = 32;
 
   template <int kRows, int kOuts>
-  NF_TARGET static void sums(const X* x, int64_t x_stride, const W* const* weight_rows, int64_t in_features,
-                             float* to) {
-    constexpr int64_t kLanes = 32;
+  NF_TARGET static void compute(const DotTile<X, W>& tile) {
+    const X* x = tile.x;
+    const int64_t x_stride = tile.x_stride;
+    const W* weight_rows[kOuts];
+    for (int o = 0; o < kOuts; ++o) weight_rows[o] = tile.weight_rows[o];
     __m512 sum[kRows][kOuts];
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; ++o) sum[r][o] = _mm512_setzero_ps();
+      for (int o = 0; o < kOuts; ++o) {
+        sum[r][o] = _mm512_setzero_ps();
+      }
     }
     __m512bh weight[kOuts];
     int64_t k = 0;
-    for (; k + kLanes <= in_features; k += kLanes) {
-      for (int o = 0; o < kOuts; ++o) weight[o] = load_pairs(weight_rows[o] + k);
+    for (; k + kLanes <= tile.in_features; k += kLanes) {
+      for (int o = 0; o < kOuts; ++o) {
+        if (tile.prefetch != nullptr) prefetch_weights(tile.prefetch + o * tile.in_features + k);
+        weight[o] = load_pairs(weight_rows[o] + k);
+      }
       for (int r = 0; r < kRows; ++r) {
         const __m512bh x_pairs = load_pairs(x + r * x_stride + k);
         for (int o = 0; o < kOuts; ++o) sum[r][o] = _mm512_dpbf16_ps(sum[r][o], x_pairs, weight[o]);
       }
     }
-    if (k < in_features) {
-      for (int o = 0; o < kOuts; ++o) weight[o] = load_pairs_partial(weight_rows[o] + k, in_features - k);
+    if (k < tile.in_features) {
+      const int64_t rest = tile.in_features - k;
+      for (int o = 0; o < kOuts; ++o) weight[o] = load_pairs_partial(weight_rows[o] + k, rest);
       for (int r = 0; r < kRows; ++r) {
-        const __m512bh x_pairs = load_pairs_partial(x + r * x_stride + k, in_features - k);
+        const __m512bh x_pairs = load_pairs_partial(x + r * x_stride + k, rest);
         for (int o = 0; o < kOuts; ++o) sum[r][o] = _mm512_dpbf16_ps(sum[r][o], x_pairs, weight[o]);
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; o += 4) store_lane_sums(&sum[r][o], to + r * kOuts + o);
+      for (int o = 0; o < kOuts; o += 4) {
+        store_lane_sums(&sum[r][o], tile.sums + r * kFinishOuts + o);
+      }
     }
   }
 };

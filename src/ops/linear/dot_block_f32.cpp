@@ -49,27 +49,35 @@ struct F32Tile {
   using W = WElement;
   // Sums of a tile in registers, beside a vector of x and one for each output: 29 of 32, or 13 of 16.
   static constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON ? 6 : 2;
+  static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<float>());
 
   template <int kRows, int kOuts>
-  static HWY_NOINLINE void sums(const X* x, int64_t x_stride, const W* const* weight_rows,
-                                int64_t in_features, float* to) {
+  static HWY_NOINLINE void compute(const DotTile<X, W>& tile) {
     const hn::ScalableTag<float> d;
-    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    const X* x = tile.x;
+    const int64_t x_stride = tile.x_stride;
+    const W* weight_rows[kOuts];
+    for (int o = 0; o < kOuts; ++o) weight_rows[o] = tile.weight_rows[o];
     hn::Vec<decltype(d)> sum[kRows][kOuts];
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; ++o) sum[r][o] = hn::Zero(d);
+      for (int o = 0; o < kOuts; ++o) {
+        sum[r][o] = hn::Zero(d);
+      }
     }
     hn::Vec<decltype(d)> weight[kOuts];
     int64_t k = 0;
-    for (; k + lanes <= in_features; k += lanes) {
-      for (int o = 0; o < kOuts; ++o) weight[o] = load(d, weight_rows[o] + k);
+    for (; k + kLanes <= tile.in_features; k += kLanes) {
+      for (int o = 0; o < kOuts; ++o) {
+        if (tile.prefetch != nullptr) prefetch_weights(tile.prefetch + o * tile.in_features + k);
+        weight[o] = load(d, weight_rows[o] + k);
+      }
       for (int r = 0; r < kRows; ++r) {
         const auto x_value = load(d, x + r * x_stride + k);
         for (int o = 0; o < kOuts; ++o) sum[r][o] = hn::MulAdd(x_value, weight[o], sum[r][o]);
       }
     }
-    if (k < in_features) {
-      const int64_t rest = in_features - k;
+    if (k < tile.in_features) {
+      const int64_t rest = tile.in_features - k;
       for (int o = 0; o < kOuts; ++o) weight[o] = load_partial(d, weight_rows[o] + k, rest);
       for (int r = 0; r < kRows; ++r) {
         const auto x_value = load_partial(d, x + r * x_stride + k, rest);
@@ -77,7 +85,9 @@ struct F32Tile {
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; o += 4) store_lane_sums(d, &sum[r][o], to + r * kOuts + o);
+      for (int o = 0; o < kOuts; o += 4) {
+        store_lane_sums(d, &sum[r][o], tile.sums + r * kFinishOuts + o);
+      }
     }
   }
 };
@@ -87,12 +97,62 @@ void dot_block(const DotBlock& block) {
   DotBlockLoops<F32Tile<X, W>>(block).run();
 }
 
-DotBlockFunction choose(DType x, DType weight) {
+DotBlockFunction choose_block(DType x, DType weight) {
   return dispatch_activation(x, [&](auto x_type) {
     return dispatch_weight(weight, [&](auto weight_type) -> DotBlockFunction {
       return &dot_block<typename decltype(x_type)::type, typename decltype(weight_type)::type>;
     });
   });
+}
+
+template <typename Bias>
+float bias_at(const void* bias, int64_t index) {
+  return static_cast<float>(static_cast<const Bias*>(bias)[index]);
+}
+
+// The rare parts, one at a time: `values` are updated in place.
+void add_bias(const DotBlock& block, int64_t first_out, int64_t count, float* values) {
+  dispatch_weight(block.bias_dtype, [&](auto type) {
+    for (int64_t i = 0; i < count; ++i) {
+      values[i] += bias_at<typename decltype(type)::type>(block.bias, first_out + i);
+    }
+  });
+}
+
+template <typename Out>
+void finish_sums_as(const DotBlock& block, int64_t row, int64_t first_out, int64_t count, const float* sums) {
+  const hn::ScalableTag<float> d;
+  Out* out = static_cast<Out*>(block.out) + row * block.out_stride + first_out;
+  if (!block.accumulate) {
+    convert(sums, out, count);
+    return;
+  }
+  const auto scale = hn::Set(d, block.scale);
+  for_each_vector(
+      d, count,
+      [&](int64_t i) HWY_ATTR { store(hn::MulAdd(scale, load(d, sums + i), load(d, out + i)), d, out + i); },
+      [&](int64_t i, int64_t rest) HWY_ATTR {
+        const auto total = hn::MulAdd(scale, load_partial(d, sums + i, rest), load_partial(d, out + i, rest));
+        store_partial(total, d, out + i, rest);
+      });
+}
+
+void finish_sums(const DotBlock& block, int64_t row, int64_t first_out, int64_t count, const float* sums) {
+  float with_bias[kFinishOuts];
+  if (block.bias != nullptr) {
+    std::copy_n(sums, count, with_bias);
+    add_bias(block, first_out, count, with_bias);
+    sums = with_bias;
+  }
+  if (block.out_dtype == DType::kF32) {
+    finish_sums_as<float>(block, row, first_out, count, sums);
+  } else {
+    finish_sums_as<Bf16>(block, row, first_out, count, sums);
+  }
+}
+
+FinishSumsFunction choose_finish() {
+  return &finish_sums;
 }
 
 }  // namespace nemoforge::ops::HWY_NAMESPACE
@@ -101,10 +161,15 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nemoforge::ops {
 
-HWY_EXPORT(choose);
+HWY_EXPORT(choose_block);
+HWY_EXPORT(choose_finish);
 
 DotBlockFunction choose_dot_block_f32(DType x, DType weight) {
-  return HWY_DYNAMIC_DISPATCH(choose)(x, weight);
+  return HWY_DYNAMIC_DISPATCH(choose_block)(x, weight);
+}
+
+FinishSumsFunction choose_finish_sums() {
+  return HWY_DYNAMIC_DISPATCH(choose_finish)();
 }
 
 }  // namespace nemoforge::ops

@@ -229,8 +229,8 @@ void read_mamba(FieldReader& reader, ModelConfig& config) {
                  "mamba_num_heads is " + std::to_string(config.mamba_num_heads) +
                      ", which is not a multiple of n_groups, " + std::to_string(config.n_groups));
   reader.require_only("mamba_hidden_act", "silu");
-  // transformers reads use_bias alone; a configuration that says both must mean one thing.
-  reader.require_only("mamba_proj_bias", config.use_bias);
+  // transformers reads use_bias alone.
+  if (!config.use_bias) reader.require_only("mamba_proj_bias", false);
   check_time_step_limit(reader);
 }
 

@@ -129,23 +129,21 @@ TensorView mix(const ForwardContext& context, const LayerWeights& layer, const C
       return attention(context, weights, x, caches.kv(context.layer_idx)).out;
     }
     TensorView operator()(const MoeWeights& weights) const { return moe(context, weights, x).out; }
-    TensorView operator()(const MlpWeights& weights) const {
-      return mlp(context, weights, x, LoraTarget::kUpProj, LoraTarget::kDownProj).out;
-    }
+    TensorView operator()(const MlpWeights& weights) const { return dense_mlp(context, weights, x).out; }
   };
   return std::visit(Mixer{context, x, caches}, layer.mixer);
 }
 
 // The residual stream through all layers and the final norm: [num_rows, hidden_size]. The addition of a
-// layer's mixer to the stream is one op with the norm that follows it. The stream is fp32 with bf16
-// activations too (transformers rounds it to bf16): it costs two bytes a channel, and every rounding of the
-// stream moves some token to another expert.
+// layer's mixer to the stream is one op with the norm that follows it. The stream and what mixers add to it
+// are fp32 with bf16 activations too (transformers rounds both): it costs two bytes a channel, and every
+// rounding of the stream moves some tokens to other experts.
 TensorView run_layers(ForwardContext context, const ModelWeights& weights, const ConstTensorView& token_ids,
                       const ModelCaches& caches, const HiddenStatesTap& tap) {
   const ModelConfig& config = context.config;
   const float epsilon = config.layer_norm_epsilon;
   const int64_t num_layers = config.num_hidden_layers();
-  const TensorView residual = context.workspace.take(DType::kF32, {context.num_rows(), config.hidden_size});
+  const TensorView residual = context.take_f32(config.hidden_size);
   const TensorView normed = context.take(config.hidden_size);
 
   context.backend.embedding({.ids = token_ids, .table = weights.embeddings, .out = residual});

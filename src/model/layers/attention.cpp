@@ -21,7 +21,7 @@ AttentionActivations attention(const ForwardContext& context, const AttentionWei
                              .head_dim = config.head_dim,
                              .scale = 1 / std::sqrt(static_cast<float>(config.head_dim)),
                              .out = out.attended});
-  out.out = linear(context, out.attended, weights.o_proj, LoraTarget::kOProj);
+  out.out = linear_to_residual(context, out.attended, weights.o_proj, LoraTarget::kOProj);
   return out;
 }
 

@@ -17,7 +17,7 @@ struct AttentionActivations {
   TensorView k;         // [num_rows, kv_size]
   TensorView v;         // [num_rows, kv_size]
   TensorView attended;  // [num_rows, q_size]
-  TensorView out;       // [num_rows, hidden_size]
+  TensorView out;       // [num_rows, hidden_size] f32
 };
 
 // x [num_rows, hidden_size]. The keys and values of the rows are appended to `cache`, which is then read.

@@ -3,18 +3,33 @@
 #include <vector>
 
 namespace nemoforge::model {
+namespace {
 
-TensorView linear(const ForwardContext& context, const ConstTensorView& x, const ops::LinearWeight& weight,
-                  LoraTarget target) {
-  const TensorView out = context.take(weight.out_features());
+void run_linear(const ForwardContext& context, const ConstTensorView& x, const ops::LinearWeight& weight,
+                LoraTarget target, const TensorView& out) {
   context.backend.linear({.x = x, .weight = &weight, .num_decode_rows = context.rows.num_decode, .out = out});
-  if (context.adapters.empty()) return out;
+  if (context.adapters.empty()) return;
   std::vector<ops::LoraRun> runs;
   for (const AdapterRows& range : context.adapters) {
     const ops::LoraWeight* pair = range.adapter->find(context.layer_idx, target);
     if (pair != nullptr) runs.push_back({range.begin, range.end, pair});
   }
   if (!runs.empty()) context.backend.lora_add({.x = x, .runs = runs, .out = out});
+}
+
+}  // namespace
+
+TensorView linear(const ForwardContext& context, const ConstTensorView& x, const ops::LinearWeight& weight,
+                  LoraTarget target) {
+  const TensorView out = context.take(weight.out_features());
+  run_linear(context, x, weight, target, out);
+  return out;
+}
+
+TensorView linear_to_residual(const ForwardContext& context, const ConstTensorView& x,
+                              const ops::LinearWeight& weight, LoraTarget target) {
+  const TensorView out = context.take_f32(weight.out_features());
+  run_linear(context, x, weight, target, out);
   return out;
 }
 

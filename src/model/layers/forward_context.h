@@ -35,10 +35,17 @@ struct ForwardContext {
   [[nodiscard]] TensorView take(int64_t features) const {
     return workspace.take(dtype, {num_rows(), features});
   }
+  [[nodiscard]] TensorView take_f32(int64_t features) const {
+    return workspace.take(DType::kF32, {num_rows(), features});
+  }
 };
 
-// x W^T + bias, plus the low-rank terms of the rows' adapters: one rounding to `context.dtype` each.
+// x W^T + bias, plus the low-rank terms of the rows' adapters: one rounding each to the dtype of the result,
+// which is that of the activations.
 [[nodiscard]] TensorView linear(const ForwardContext& context, const ConstTensorView& x,
                                 const ops::LinearWeight& weight, LoraTarget target);
+// Likewise with a result in f32: the last layer of a mixer, which is added to the f32 residual stream.
+[[nodiscard]] TensorView linear_to_residual(const ForwardContext& context, const ConstTensorView& x,
+                                            const ops::LinearWeight& weight, LoraTarget target);
 
 }  // namespace nemoforge::model

@@ -18,7 +18,7 @@ Mamba2Activations mamba2(const ForwardContext& context, const MambaWeights& weig
                                  .bias = weights.conv_bias,
                                  .conv_state = cache != nullptr ? cache->conv_state : TensorView(),
                                  .out = out.convolved});
-  out.scanned = context.workspace.take(DType::kF32, {context.num_rows(), inner});
+  out.scanned = context.take_f32(inner);
   context.backend.ssd_scan({.rows = &context.rows,
                             .x = out.convolved.columns(0, inner),
                             .b = out.convolved.columns(inner, bc),
@@ -41,7 +41,7 @@ Mamba2Activations mamba2(const ForwardContext& context, const MambaWeights& weig
                                   .num_groups = config.n_groups,
                                   .epsilon = config.layer_norm_epsilon,
                                   .out = out.normed});
-  out.out = linear(context, out.normed, weights.out_proj, LoraTarget::kOutProj);
+  out.out = linear_to_residual(context, out.normed, weights.out_proj, LoraTarget::kOutProj);
   return out;
 }
 

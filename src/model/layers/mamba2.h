@@ -19,7 +19,7 @@ struct Mamba2Activations {
   TensorView convolved;  // [num_rows, mamba_conv_size]: x | B | C
   TensorView scanned;    // [num_rows, mamba_intermediate_size] f32 (transformers does not round here either)
   TensorView normed;     // [num_rows, mamba_intermediate_size]
-  TensorView out;        // [num_rows, hidden_size]
+  TensorView out;        // [num_rows, hidden_size] f32
 };
 
 // x [num_rows, hidden_size]. `cache` is read where a sequence has a context and left up to date; null: every

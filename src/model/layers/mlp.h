@@ -15,8 +15,12 @@ struct MlpActivations {
   TensorView out;        // [num_rows, hidden_size]
 };
 
-// x [num_rows, hidden_size]; the targets tell adapters of a dense MLP from those of a shared expert.
-[[nodiscard]] MlpActivations mlp(const ForwardContext& context, const MlpWeights& weights,
-                                 const ConstTensorView& x, LoraTarget up_target, LoraTarget down_target);
+// The mixer of a dense layer. x [num_rows, hidden_size]; `out` is f32.
+[[nodiscard]] MlpActivations dense_mlp(const ForwardContext& context, const MlpWeights& weights,
+                                       const ConstTensorView& x);
+
+// The expert of a mixture that sees every token; `out` has the activations' dtype.
+[[nodiscard]] MlpActivations shared_expert(const ForwardContext& context, const MlpWeights& weights,
+                                           const ConstTensorView& x);
 
 }  // namespace nemoforge::model

@@ -111,9 +111,8 @@ MoeActivations moe(const ForwardContext& context, const MoeWeights& weights, con
   context.backend.relu2({.x = out.up, .out = out.activated});
   out.expert_out = grouped_linear(context, out.activated, weights.down_proj, out.offsets, runs,
                                   LoraTarget::kExpertDownProj);
-  out.shared =
-      mlp(context, weights.shared_experts, x, LoraTarget::kSharedUpProj, LoraTarget::kSharedDownProj);
-  out.out = context.take(context.config.hidden_size);
+  out.shared = shared_expert(context, weights.shared_experts, x);
+  out.out = context.take_f32(context.config.hidden_size);
   context.backend.moe_combine({.expert_out = out.expert_out,
                                .row_of = out.row_of,
                                .expert_weights = out.expert_weights,

@@ -26,7 +26,7 @@ struct MoeActivations {
   TensorView activated;       // like up
   TensorView expert_out;      // [sorted, hidden_size]
   MlpActivations shared;
-  TensorView out;  // [num_rows, hidden_size]
+  TensorView out;  // [num_rows, hidden_size] f32
 };
 
 // x [num_rows, hidden_size].

@@ -292,31 +292,40 @@ void Engine::step() {
   runner_->copy(std::exchange(scheduler_.copies, {}));
 
   const auto now = Clock::now();
-  std::vector<Choice> choices;
   const std::vector<std::span<const float>> logits = runner_->forward(work);
+  std::vector<Choice> choices;
+  std::vector<std::pair<RequestState*, std::span<const float>>> prompt_ends;
   size_t row = 0;
   for (const ScheduledSequence& item : work) {
-    if (item.sequence->scheduled == item.sequence->arrival) {
-      item.sequence->scheduled = now;
-      counters_.queue_time_s.observe(seconds(now - item.sequence->arrival));
-    }
-    if (!item.is_decode) counters_.prefilled_tokens += item.num_tokens;
-    if (item.needs_logits()) choices.push_back({item.sequence, logits[row++], {}});
+    note_scheduled(item, now);
+    if (!item.needs_logits()) continue;
+    if (item.chooses_token()) choices.push_back({item.sequence, logits[row], {}});
+    if (!item.is_decode) prompt_ends.emplace_back(item.sequence->request.get(), logits[row]);
+    ++row;
   }
   advance(scheduler_, work);
   runner_->copy(std::exchange(scheduler_.copies, {}));
-  for (const Choice& choice : choices) {
-    auto& branch = choice.sequence->request->branch;
+  for (const auto& [request, row_logits] : prompt_ends) {
+    auto& branch = request->branch;
     if (branch && !branch->logits) {
-      branch->logits = std::make_shared<const std::vector<float>>(choice.logits.begin(), choice.logits.end());
+      branch->logits = std::make_shared<const std::vector<float>>(row_logits.begin(), row_logits.end());
     }
   }
   for (const auto& sequence : scheduler_.running) {
     if (sequence->first_logits) choices.push_back({sequence.get(), *sequence->first_logits, {}});
   }
+  NF_CHECK(active_.empty() || !work.empty() || !choices.empty()) << "requests are stuck";
   ++counters_.num_steps;
   choose_tokens(choices);
   emit_tokens(choices);
+}
+
+void Engine::note_scheduled(const ScheduledSequence& item, Clock::time_point now) {
+  Sequence& sequence = *item.sequence;
+  if (!item.is_decode) counters_.prefilled_tokens += item.num_tokens;
+  if (sequence.scheduled != sequence.arrival) return;
+  sequence.scheduled = now;
+  counters_.queue_time_s.observe(seconds(now - sequence.arrival));
 }
 
 void Engine::choose_tokens(std::vector<Choice>& choices) {
@@ -414,6 +423,14 @@ void Engine::publish_stats() {
   counters_.num_free_blocks = scheduler_.blocks.num_free();
   counters_.num_state_slots = scheduler_.slots.num_slots();
   counters_.num_free_state_slots = scheduler_.slots.num_free();
+  if (const auto& cache = scheduler_.prefix_cache) {
+    counters_.num_cached_blocks = cache->num_idle_blocks();
+    counters_.num_cached_snapshots = cache->num_snapshots();
+    counters_.num_free_blocks += counters_.num_cached_blocks;
+    counters_.num_free_state_slots += counters_.num_cached_snapshots;
+  }
+  counters_.prefix_cache_queries = scheduler_.prefix_cache_queries;
+  counters_.prefix_cache_hits = scheduler_.prefix_cache_hits;
   counters_.num_preemptions = scheduler_.num_preemptions;
   const std::lock_guard lock(mutex_);
   stats_ = counters_;

@@ -78,6 +78,7 @@ class Engine {
   void run();
   bool take_commands();
   void step();
+  void note_scheduled(const ScheduledSequence& item, Clock::time_point now);
   void choose_tokens(std::vector<Choice>& choices);
   void emit_tokens(std::vector<Choice>& choices);
   void end_sequence(Sequence& sequence, FinishReason reason, std::optional<Error> error);

@@ -49,6 +49,7 @@ Result<SchedulerConfig> plan_caches(const EngineConfig& config, const CacheCost&
   plan.block_size = config.block_size;
   plan.chunk_size = chunk_size;
   plan.num_snapshot_slots = config.num_snapshot_slots;
+  plan.enable_prefix_caching = config.enable_prefix_caching;
   plan.max_model_len = config.max_model_len.value_or(model_max_len);
 
   const int64_t cache_bytes = config.cache_bytes.value_or(free_bytes / 2);

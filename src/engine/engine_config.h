@@ -16,8 +16,9 @@ struct EngineConfig {
   std::optional<int64_t> max_model_len;   // prompt and completion; absent: the model's, or what fits
   int64_t block_size = 32;                // tokens
   std::optional<int64_t> num_blocks;      // absent: what max_num_seqs of max_model_len need, or what fits
-  int64_t num_snapshot_slots = 4;         // Mamba states kept beyond those of running sequences
-  std::optional<int64_t> cache_bytes;     // for all caches; absent: half of the memory that is free
+  int64_t num_snapshot_slots = 16;        // Mamba states kept beyond those of running sequences
+  bool enable_prefix_caching = true;
+  std::optional<int64_t> cache_bytes;  // for all caches; absent: half of the memory that is free
 };
 
 // The memory that the caches take, by unit.

@@ -48,17 +48,21 @@ struct EngineStats {
   int64_t num_running = 0;  // sequences
   int64_t num_waiting = 0;
   int64_t num_blocks = 0;
-  int64_t num_free_blocks = 0;
+  int64_t num_free_blocks = 0;  // with those that the prefix cache would give up
   int64_t num_state_slots = 0;
-  int64_t num_free_state_slots = 0;
+  int64_t num_free_state_slots = 0;  // likewise
+  int64_t num_cached_blocks = 0;     // of the free ones, kept by the prefix cache
+  int64_t num_cached_snapshots = 0;
 
   // Since the start.
   int64_t num_steps = 0;
   int64_t num_preemptions = 0;
-  int64_t prompt_tokens = 0;      // of requests whose prompt was completed
-  int64_t prefilled_tokens = 0;   // that passed through the model in prompts
-  int64_t generation_tokens = 0;  // emitted
-  int64_t finished_stop = 0;      // completions, by finish reason
+  int64_t prompt_tokens = 0;         // of requests whose prompt was completed
+  int64_t prefilled_tokens = 0;      // that passed through the model in prompts
+  int64_t prefix_cache_queries = 0;  // prompt tokens that were looked for
+  int64_t prefix_cache_hits = 0;     // and found
+  int64_t generation_tokens = 0;     // emitted
+  int64_t finished_stop = 0;         // completions, by finish reason
   int64_t finished_length = 0;
   int64_t finished_abort = 0;
   int64_t finished_error = 0;

@@ -203,6 +203,102 @@ TEST(Engine, n_samples_under_preemption_equal_n_requests) {
   expect_all_free(*engine);
 }
 
+// A cold engine's answer to one request.
+Completion cold(TinyModel& tiny, const Request& request) {
+  EngineConfig config = tiny_config();
+  config.enable_prefix_caching = false;
+  return run(*tiny.engine(config), request)[0];
+}
+
+std::vector<int32_t> join(std::vector<int32_t> a, const std::vector<int32_t>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+TEST(Engine, a_prompt_seen_before_is_answered_from_the_cache_with_the_same_bits) {
+  TinyModel tiny;
+  const auto engine = tiny.engine(tiny_config());
+  Request request = random_request(90, 11, 20);
+  request.sampling.top_logprobs = 5;
+  const Completion expected = cold(tiny, request);
+  const Completion first = run(*engine, request)[0];
+  EXPECT_EQ(first.finish.usage.cached_tokens, 0);
+  expect_equal(first, expected);
+  const Completion second = run(*engine, request)[0];
+  EXPECT_EQ(second.finish.usage.cached_tokens, 80) << "the last multiple of 16 before the last token";
+  expect_equal(second, expected);
+  EXPECT_EQ(engine->stats().prefilled_tokens, 100);
+  EXPECT_EQ(engine->stats().prefix_cache_hits, 80);
+  EXPECT_EQ(engine->stats().prefix_cache_queries, 180);
+  engine->drain();
+  expect_all_free(*engine);
+}
+
+TEST(Engine, prompts_with_a_common_beginning_share_it_from_the_third_on) {
+  TinyModel tiny;
+  const auto engine = tiny.engine(tiny_config());
+  const std::vector<int32_t> common = random_prompt(70, 12);
+  for (uint64_t i = 0; i < 4; ++i) {
+    SCOPED_TRACE(i);
+    Request request = random_request(1, 20 + i, 12);
+    request.prompt_token_ids = join(common, random_prompt(25, 30 + i));
+    const Completion completion = run(*engine, request)[0];
+    expect_equal(completion, cold(tiny, request));
+    EXPECT_EQ(completion.finish.usage.cached_tokens, i < 2 ? 0 : 64) << "the second finds where they part";
+  }
+}
+
+TEST(Engine, a_conversation_goes_on_from_its_last_prompt) {
+  TinyModel tiny;
+  const auto engine = tiny.engine(tiny_config());
+  Request request = random_request(50, 13, 20);
+  int32_t previous_len = 0;
+  for (uint64_t turn = 0; turn < 4; ++turn) {
+    SCOPED_TRACE(turn);
+    const Completion completion = run(*engine, request)[0];
+    expect_equal(completion, cold(tiny, request));
+    EXPECT_EQ(completion.finish.usage.cached_tokens, turn == 0 ? 0 : (previous_len - 1) / 16 * 16);
+    previous_len = static_cast<int32_t>(request.prompt_token_ids.size());
+    request.prompt_token_ids =
+        join(join(request.prompt_token_ids, completion.token_ids()), random_prompt(10, 40 + turn));
+  }
+}
+
+TEST(Engine, a_small_cache_under_traffic_never_changes_an_answer) {
+  TinyModel tiny;
+  std::vector<Request> requests;
+  Rng rng(14);
+  for (uint64_t i = 0; i < 24; ++i) {
+    Request request = random_request(1, i, 4 + static_cast<int32_t>(rng.below(20)));
+    request.prompt_token_ids = random_prompt(16 * static_cast<int64_t>(1 + rng.below(4)), 50 + rng.below(3));
+    request.prompt_token_ids =
+        join(request.prompt_token_ids, random_prompt(1 + static_cast<int64_t>(rng.below(20)), i));
+    request.n = 1 + static_cast<int32_t>(rng.below(3));
+    requests.push_back(std::move(request));
+  }
+  EngineConfig config = tiny_config();
+  config.max_model_len = 128;
+  config.num_blocks = 24;
+  const auto engine = tiny.engine(config);
+  Collector outputs;
+  for (size_t i = 0; i < requests.size(); ++i) ASSERT_TRUE(engine->add_request(requests[i], outputs.sink(i)));
+  outputs.wait_for(requests.size());
+  const EngineStats stats = engine->stats();
+  EXPECT_GT(stats.prefix_cache_hits, 0);
+  EXPECT_GT(stats.num_preemptions, 0);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    for (int32_t sample = 0; sample < requests[i].n; ++sample) {
+      SCOPED_TRACE(i);
+      Request alone = requests[i];
+      alone.n = 1;
+      alone.first_sample_idx = static_cast<uint32_t>(sample);
+      expect_equal(outputs.completion(i, alone.first_sample_idx), cold(tiny, alone));
+    }
+  }
+  engine->drain();
+  expect_all_free(*engine);
+}
+
 TEST(Engine, a_cancelled_request_ends_and_frees_its_caches) {
   TinyModel tiny;
   const auto engine = tiny.engine(tiny_config());

@@ -13,6 +13,7 @@
 
 #include "cache/block_allocator.h"
 #include "cache/slot_allocator.h"
+#include "engine/prefix_cache.h"
 #include "engine/sequence.h"
 
 namespace nemoforge::engine {
@@ -24,7 +25,8 @@ struct SchedulerConfig {
   int64_t block_size = 0;
   int64_t chunk_size = 0;          // prefill chunks end at its multiples, or at the prompt's end
   int64_t num_blocks = 0;          // at least those of max_model_len
-  int64_t num_snapshot_slots = 0;  // state slots beyond max_num_seqs, for branch points
+  int64_t num_snapshot_slots = 0;  // state slots beyond max_num_seqs, for branch points and the prefix cache
+  bool enable_prefix_caching = false;
 };
 
 // A copy within the caches, of a block of keys and values or of a Mamba and convolution state.
@@ -40,23 +42,32 @@ struct ScheduledSequence {
   Sequence* sequence = nullptr;
   int64_t num_tokens = 0;
   bool is_decode = false;
+  [[nodiscard]] int64_t end() const { return sequence->num_computed + num_tokens; }
   // Whether the last of them is the last known token, so that its logits choose the next.
+  [[nodiscard]] bool chooses_token() const { return end() == sequence->num_tokens(); }
+  // Whether its logits are wanted: to choose a token, or for a branch point. (The two differ where a
+  // preempted sequence computes its prompt again.)
   [[nodiscard]] bool needs_logits() const {
-    return sequence->num_computed + num_tokens == sequence->num_tokens();
+    return chooses_token() || (!is_decode && end() == sequence->prompt_len);
   }
 };
 
 struct SchedulerState {
   explicit SchedulerState(const SchedulerConfig& config);
+  SchedulerState(const SchedulerState&) = delete;  // the prefix cache points at the allocators
+  SchedulerState& operator=(const SchedulerState&) = delete;
 
   SchedulerConfig config;
   cache::BlockAllocator blocks;
   cache::SlotAllocator slots;
+  std::optional<PrefixCache> prefix_cache;
   int64_t num_branch_slots = 0;                    // slots held by branch points
   std::deque<std::shared_ptr<Sequence>> waiting;   // in the order of service
   std::vector<std::shared_ptr<Sequence>> running;  // in the order of service
   std::vector<CacheCopy> copies;
   int64_t num_preemptions = 0;
+  int64_t prefix_cache_queries = 0;  // prompt tokens that were looked for
+  int64_t prefix_cache_hits = 0;     // and found
 };
 
 // Puts a sequence into the queue.
@@ -71,15 +82,16 @@ void admit(SchedulerState& state);
 [[nodiscard]] std::vector<ScheduledSequence> budget(const SchedulerState& state);
 
 // Gives every scheduled sequence the blocks that its tokens need, for itself alone where it will write.
-// Where blocks run out, branch points are given up, then running sequences are preempted, the last in the
-// order of service first, and their work is taken out of `work`.
+// Where blocks run out, the prefix cache's idle ones go first, then branch points are given up, then running
+// sequences are preempted, the last in the order of service first, and their work is taken out of `work`.
 void allocate(SchedulerState& state, std::vector<ScheduledSequence>& work);
 
 // Takes back all cache memory of a running sequence and puts it into the queue; its tokens stay.
 void preempt(SchedulerState& state, Sequence& sequence);
 
-// After the forward pass: counts the tokens as computed, and keeps the branch point of a request whose prompt
-// is now complete while samples of it wait (its logits are the caller's to fill in).
+// After the forward pass: counts the tokens as computed, keeps what the prefix cache wants of them, and the
+// branch point of a request whose prompt is now complete while samples of it wait (its logits are the
+// caller's to fill in).
 void advance(SchedulerState& state, const std::vector<ScheduledSequence>& work);
 
 // Ends a sequence, waiting or running, and takes back its cache memory.

@@ -52,23 +52,30 @@ class SchedulerTest : public ::testing::Test {
     std::vector<ScheduledSequence> work = budget(state);
     allocate(state, work);
     std::vector<Sequence*> chosen;
+    std::vector<Sequence*> with_logits;
     for (const ScheduledSequence& item : work) {
-      if (item.needs_logits()) chosen.push_back(item.sequence);
+      if (item.needs_logits()) with_logits.push_back(item.sequence);
+      if (item.chooses_token()) chosen.push_back(item.sequence);
     }
     advance(state, work);
-    for (const auto& sequence : state.running) {
+    for (Sequence* sequence : with_logits) {
       auto& branch = sequence->request->branch;
       if (branch && !branch->logits) branch->logits = std::make_shared<const std::vector<float>>(1, 0.0F);
+    }
+    for (const auto& sequence : state.running) {
       if (sequence->first_logits) chosen.push_back(sequence.get());
       sequence->first_logits.reset();
     }
+    EXPECT_TRUE(state.running.empty() || !work.empty() || !chosen.empty()) << "stuck";
     for (Sequence* sequence : chosen) sequence->tokens.push_back(1);
     return work;
   }
 
   void expect_all_free(const SchedulerState& state) {
-    EXPECT_EQ(state.blocks.num_free(), state.blocks.num_blocks());
-    EXPECT_EQ(state.slots.num_free(), state.slots.num_slots());
+    const int64_t num_idle = state.prefix_cache ? state.prefix_cache->num_idle_blocks() : 0;
+    const int64_t num_snapshots = state.prefix_cache ? state.prefix_cache->num_snapshots() : 0;
+    EXPECT_EQ(state.blocks.num_free() + num_idle, state.blocks.num_blocks());
+    EXPECT_EQ(state.slots.num_free() + num_snapshots, state.slots.num_slots());
     EXPECT_EQ(state.num_branch_slots, 0);
     EXPECT_TRUE(state.running.empty());
     EXPECT_TRUE(state.waiting.empty());
@@ -282,6 +289,48 @@ TEST_F(SchedulerTest, a_finished_leader_leaves_the_prompt_to_the_next_sample) {
   expect_all_free(state);
 }
 
+TEST_F(SchedulerTest, a_prompt_that_was_seen_begins_at_its_snapshot) {
+  SchedulerConfig config = small_config();
+  config.enable_prefix_caching = true;
+  SchedulerState state(config);
+  const auto first = add(state, 30)[0];
+  EXPECT_EQ(step(state)[0].num_tokens, 24) << "up to the snapshot at the last boundary before the end";
+  ASSERT_EQ(state.copies.size(), 1U);
+  const CacheCopy snapshot = state.copies[0];
+  EXPECT_EQ(snapshot.from, first->state_slot);
+  state.copies.clear();
+  step(state);
+  const std::vector<int32_t> blocks = first->blocks;
+  finish(state, *first);
+
+  const auto second = add(state, 30)[0];
+  EXPECT_EQ(step(state)[0].num_tokens, 6);
+  EXPECT_THAT(state.copies, ElementsAre(CacheCopy{CacheCopy::What::kState, snapshot.to, second->state_slot}));
+  EXPECT_TRUE(std::equal(blocks.begin(), blocks.begin() + 6, second->blocks.begin()))
+      << "24 tokens of blocks";
+  EXPECT_EQ(second->cached_tokens, 24);
+  EXPECT_EQ(state.prefix_cache_hits, 24);
+  finish(state, *second);
+  expect_all_free(state);
+}
+
+TEST_F(SchedulerTest, cached_blocks_are_given_up_before_anyone_is_preempted) {
+  SchedulerConfig config = small_config();
+  config.enable_prefix_caching = true;
+  config.num_blocks = 16;
+  SchedulerState state(config);
+  const auto first = add(state, 40)[0];
+  for (int i = 0; i < 3; ++i) step(state);
+  finish(state, *first);
+  EXPECT_EQ(state.prefix_cache->num_idle_blocks(), 10);
+  const auto second = add(state, 30)[0];
+  second->tokens.front() = 8;
+  while (second->num_tokens() < 64) step(state);
+  EXPECT_EQ(state.num_preemptions, 0);
+  finish(state, *second);
+  expect_all_free(state);
+}
+
 // Whatever comes and goes, every sequence ends with all its tokens and nothing stays held.
 TEST_F(SchedulerTest, random_traffic_ends_with_everything_free) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
@@ -290,6 +339,7 @@ TEST_F(SchedulerTest, random_traffic_ends_with_everything_free) {
     SchedulerConfig config = small_config();
     config.num_blocks = 16 + static_cast<int64_t>(rng.below(20));
     config.num_snapshot_slots = static_cast<int64_t>(rng.below(3));
+    config.enable_prefix_caching = seed % 2 == 1;
     SchedulerState state(config);
     std::vector<std::shared_ptr<Sequence>> live;
     int added = 0;
@@ -317,6 +367,9 @@ TEST_F(SchedulerTest, random_traffic_ends_with_everything_free) {
     }
     EXPECT_TRUE(live.empty());
     expect_all_free(state);
+    if (config.enable_prefix_caching && config.num_snapshot_slots > 0) {
+      EXPECT_GT(state.prefix_cache_hits, 0) << "all prompts are of one token";
+    }
   }
 }
 

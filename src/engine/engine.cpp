@@ -282,6 +282,7 @@ bool Engine::take_commands() {
 }
 
 void Engine::step() {
+  const auto begin = Clock::now();
   const auto running = scheduler_.running;
   for (const auto& sequence : running) {
     if (sequence->output->has_ended()) retire(*sequence, FinishReason::kStop);
@@ -293,6 +294,7 @@ void Engine::step() {
 
   const auto now = Clock::now();
   const std::vector<std::span<const float>> logits = runner_->forward(work);
+  counters_.forward_s += seconds(Clock::now() - now);
   std::vector<Choice> choices;
   std::vector<std::pair<RequestState*, std::span<const float>>> prompt_ends;
   size_t row = 0;
@@ -318,6 +320,7 @@ void Engine::step() {
   ++counters_.num_steps;
   choose_tokens(choices);
   emit_tokens(choices);
+  counters_.step_s += seconds(Clock::now() - begin);
 }
 
 void Engine::note_scheduled(const ScheduledSequence& item, Clock::time_point now) {

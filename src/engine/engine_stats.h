@@ -56,6 +56,8 @@ struct EngineStats {
 
   // Since the start.
   int64_t num_steps = 0;
+  double step_s = 0;     // time in steps
+  double forward_s = 0;  // of it in the model
   int64_t num_preemptions = 0;
   int64_t prompt_tokens = 0;         // of requests whose prompt was completed
   int64_t prefilled_tokens = 0;      // that passed through the model in prompts

@@ -9,6 +9,7 @@
 
 #include "engine/engine_test_support.h"
 #include "io/safetensors.h"
+#include "model/lora_adapter.h"
 
 namespace nemoforge::engine {
 namespace {
@@ -454,6 +455,60 @@ TEST(Engine, a_request_whose_constraints_leave_nothing_ends_alone) {
   EXPECT_FALSE(generate(*engine, impossible));
 }
 
+std::shared_ptr<const model::LoraAdapter> load_adapter(const std::string& golden, ops::Backend& backend) {
+  const std::string folder = std::string(NEMOFORGE_SOURCE_DIR) + "/tests/golden/" + golden;
+  const auto config = model::load_model_config(folder);
+  NF_CHECK(config) << config.error().message;
+  auto adapter = model::LoraAdapter::load(folder + "/adapter", *config, backend);
+  NF_CHECK(adapter) << adapter.error().message;
+  return std::make_shared<const model::LoraAdapter>(std::move(*adapter));
+}
+
+TEST(Engine, adapters_and_base_share_a_batch_and_no_cache) {
+  TinyModel tiny;
+  const auto adapter = load_adapter("tiny", tiny.backend());
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < 8; ++i) {
+    Request request = random_request(40, 60 + i / 2, 20);  // pairs of equal prompts
+    request.sampling.top_logprobs = 2;
+    if (i % 2 == 1) request.adapter = adapter;
+    requests.push_back(std::move(request));
+  }
+  const auto engine = tiny.engine(tiny_config());
+  Collector outputs;
+  for (size_t i = 0; i < requests.size(); ++i) ASSERT_TRUE(engine->add_request(requests[i], outputs.sink(i)));
+  outputs.wait_for(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_equal(outputs.completion(i), cold(tiny, requests[i]));
+  }
+  for (size_t i = 0; i < requests.size(); i += 2) {
+    EXPECT_NE(outputs.completion(i).tokens[0].logprob, outputs.completion(i + 1).tokens[0].logprob);
+  }
+}
+
+TEST(Engine, a_failed_step_fails_its_requests_and_the_engine_says_so) {
+  TinyModel tiny;
+  const auto engine = tiny.engine(tiny_config());
+  Collector outputs;
+  ASSERT_TRUE(engine->add_request(random_request(20, 15, 230), outputs.sink(0)));
+  outputs.wait_for_tokens(0, 2);
+  // An adapter of another model, which no caller of ours would pass: its shapes fail an invariant.
+  Request wrong = random_request(20, 16, 10);
+  wrong.adapter = load_adapter("nano_shaped", tiny.backend());
+  ASSERT_TRUE(engine->add_request(wrong, outputs.sink(1)));
+  outputs.wait_for(2);
+  for (const size_t i : {0U, 1U}) {
+    EXPECT_EQ(outputs.completion(i).finish.reason, FinishReason::kError);
+    ASSERT_TRUE(outputs.completion(i).finish.error);
+    EXPECT_THAT(outputs.completion(i).finish.error->message, HasSubstr("step failed"));
+  }
+  EXPECT_FALSE(engine->is_healthy());
+  const auto late = engine->add_request(random_request(20, 16, 10), outputs.sink(2));
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, ErrorCode::kUnavailable);
+}
+
 TEST(Engine, after_drain_it_takes_no_more) {
   TinyModel tiny;
   const auto engine = tiny.engine(tiny_config());
@@ -523,6 +578,8 @@ TEST(Engine, statistics_count_what_happened) {
   EXPECT_EQ(total(stats.inter_token_latency_s), 27);
   EXPECT_EQ(total(stats.request_latency_s), 3);
   EXPECT_GT(stats.request_latency_s.sum(), 0);
+  EXPECT_GT(stats.forward_s, 0);
+  EXPECT_GT(stats.step_s, stats.forward_s);
 }
 
 }  // namespace

@@ -248,9 +248,22 @@ class Worker:
             name = event.name
             if not name.startswith("aten::") or name in seen or name in own:
                 continue
-            if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
+            if not self._is_composite(name):
                 hidden.add(name)
         return sorted(hidden)[:32]
+
+    @staticmethod
+    def _is_composite(name):
+        """Whether the operator is made of others, which are seen themselves."""
+        packet = getattr(torch.ops.aten, name.removeprefix("aten::"), None)
+        for overload in packet.overloads() if packet is not None else []:
+            full_name = f"{name}.{overload}".removesuffix(".default")
+            try:
+                if torch._C._dispatch_has_kernel_for_dispatch_key(full_name, "CompositeImplicitAutograd"):
+                    return True
+            except RuntimeError:
+                continue  # an overload of TorchScript's alone
+        return False
 
     def _deliver(self, outputs, offset, room, inputs):
         described = []

@@ -110,6 +110,13 @@ class ImportGuard:
             frame.f_code.co_filename == self._path or frame.f_globals.get("__name__") == self._name
         )
 
+    def _caller(self):
+        """The frame that raised the audit event; None at the bottom of a stack."""
+        try:
+            return self._getframe(3)
+        except ValueError:
+            return None
+
     def install_audit_hook(self):
         """Cannot be removed from Python. Sees what the candidate does by ways other than import."""
 
@@ -129,11 +136,11 @@ class ImportGuard:
             self._audit_open(arguments)
             return
         if event == "object.__getattr__":
-            if arguments[1] in FRAME_ATTRIBUTES and self._is_candidate(self._getframe(2)):
+            if arguments[1] in FRAME_ATTRIBUTES and self._is_candidate(self._caller()):
                 self._report("reference_steal", f"reads {arguments[1]}")
                 raise Refused("frames are not for candidates")
             return
-        if event.startswith(REFUSED_EVENTS) and self._is_candidate(self._getframe(2)):
+        if event.startswith(REFUSED_EVENTS) and self._is_candidate(self._caller()):
             kind = "reference_steal" if event.startswith(("sys._", "gc.")) else "sandbox_probe"
             if event.startswith(("subprocess.", "os.fork", "os.system", "os.exec", "os.kill")):
                 kind = "resource"
@@ -148,7 +155,7 @@ class ImportGuard:
             path = path.decode(errors="replace")
         if not isinstance(path, str) or path.startswith(self._roots) or path == self._path or path.startswith("<"):
             return
-        frame = self._getframe(3)
+        frame = self._caller()
         while frame is not None and not self._is_candidate(frame):
             frame = frame.f_back
         if frame is not None:

@@ -44,11 +44,62 @@ def _tf32_dot():
         return interpreter.TensorHandle(bits.view(np.float32), handle.dtype.scalar)
 
     def dot(self, a, b, d, input_precision, max_num_imprecise_acc):
-        if input_precision == tf32 and a.data.dtype == np.float32 and b.data.dtype == np.float32:
+        if input_precision == tf32 and a.dtype.scalar == tl.float32 and a.data.dtype == np.float32 and b.data.dtype == np.float32:
             a, b = truncate(a), truncate(b)
         return create_dot(self, a, b, d, input_precision, max_num_imprecise_acc)
 
     interpreter.InterpreterBuilder.create_dot = dot
+
+
+def _is_bf16(handle):
+    return handle.dtype.scalar == tl.bfloat16 and handle.data.dtype == np.uint16
+
+
+def _decode(handle):
+    if not _is_bf16(handle):
+        return handle
+    data = (np.ascontiguousarray(handle.data).astype(np.uint32) << 16).view(np.float32)
+    return interpreter.TensorHandle(data, tl.float32)
+
+
+def _encode(handle):
+    """float32 to bf16, rounding to nearest even; what is not float32 (a comparison) stays."""
+    if handle.data.dtype != np.float32:
+        return handle
+    bits = np.ascontiguousarray(handle.data).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    rounded = np.where(np.isnan(handle.data), np.uint32(0x7FC0), rounded)
+    return interpreter.TensorHandle(rounded.astype(np.uint16), tl.bfloat16)
+
+
+def _bf16_arithmetic():
+    # The interpreter keeps bf16 as its bits in uint16 and computes on those: sums and products of bit patterns.
+    builder = interpreter.InterpreterBuilder
+    binary, unary, dot = builder.binary_op, builder.unary_op, builder.create_dot
+    bitwise = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
+
+    def binary_op(self, lhs, rhs, op):
+        if op in bitwise or not (_is_bf16(lhs) and _is_bf16(rhs)):
+            return binary(self, lhs, rhs, op)
+        return _encode(binary(self, _decode(lhs), _decode(rhs), op))
+
+    def unary_op(self, arg, op):
+        return _encode(unary(self, _decode(arg), op)) if _is_bf16(arg) else unary(self, arg, op)
+
+    def create_dot(self, a, b, d, *rest):
+        return dot(self, _decode(a), _decode(b), d, *rest)
+
+    builder.binary_op, builder.unary_op, builder.create_dot = binary_op, unary_op, create_dot
+    for name in ("create_rsqrt", "create_fma", "create_clampf"):
+        method = getattr(builder, name)
+
+        def on_decoded(self, *args, method=method):
+            if not any(isinstance(arg, interpreter.TensorHandle) and _is_bf16(arg) for arg in args):
+                return method(self, *args)
+            decoded = [_decode(arg) if isinstance(arg, interpreter.TensorHandle) else arg for arg in args]
+            return _encode(method(self, *decoded))
+
+        setattr(builder, name, on_decoded)
 
 
 def apply(*, emulate_tf32):
@@ -59,3 +110,5 @@ def apply(*, emulate_tf32):
     _first_autotune_config()
     if emulate_tf32:
         _tf32_dot()
+    # Outermost; bf16 has fewer bits of mantissa than tf32 keeps, so the two repairs do not disturb each other.
+    _bf16_arithmetic()

@@ -93,6 +93,10 @@ class KernelMonitor:
             monitor._patch_language(function.fn)
             return function.rewrite()(*args, **kwargs)
 
+        # A kernel looks to the candidate as it does where there is a GPU.
+        interpreter.InterpretedFunction.__name__ = "JITFunction"
+        interpreter.InterpretedFunction.__qualname__ = "JITFunction"
+        interpreter.InterpretedFunction.__module__ = "triton.runtime.jit"
         interpreter.InterpretedFunction.run = run
         interpreter.InterpretedFunction.__call__ = call
         self._install_memory_hooks(interpreter.InterpreterBuilder)

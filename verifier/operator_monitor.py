@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from memory_map import checksum
+
 UNWRITTEN = {
     "aten::empty",
     "aten::empty_like",
@@ -48,6 +50,8 @@ class OperatorMonitor(TorchDispatchMode):
         name = func.name().split(".")[0]
         inputs = _tensors(list(args) + list(kwargs.values()))
         from_input, kernel_call = self._inspect_inputs(name, inputs)
+        if name in HOST_DATA:
+            self.host_data += [checksum(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in inputs]
         result = func(*args, **kwargs)
         key = (name, from_input, self._kernels.depth > 0)
         self.operators[key] = self.operators.get(key, 0) + 1
@@ -97,8 +101,6 @@ class OperatorMonitor(TorchDispatchMode):
             return  # a view
         region.from_input = region.from_input or from_input
         region.kernel_call = max(region.kernel_call if is_written else -1, kernel_call)
-        if name in HOST_DATA:
-            self.host_data.append(region.sum)
         region.resum()
 
     @staticmethod

@@ -100,7 +100,24 @@ class _Facts(ast.NodeVisitor):
             self.find("compiler_offload", node, f"calls {dotted}")
         self.generic_visit(node)
 
+    def visit_If(self, node):
+        """A branch for GPUs alone that returns: what it returns was not seen here."""
+        negated = isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not)
+        test = ast.unparse(node.test)
+        if self.function_depth and any(sign in test for sign in ("is_cuda", "cuda.is_available", ".device")):
+            unequal = any(isinstance(op, ast.NotEq) for part in ast.walk(node.test) if isinstance(part, ast.Compare) for op in part.ops)
+            on_cpu = ("'cpu'" in test) != unequal if "'cpu'" in test else (negated or unequal)
+            unseen = node.orelse if on_cpu else node.body
+            if any(isinstance(part, ast.Return) for statement in unseen for part in ast.walk(statement)):
+                self.find("device_branch", node, f"returns something else where {test}"[:200])
+        self.generic_visit(node)
+
     def visit_FunctionDef(self, node):
+        self.function_depth += 1
+        self._function(node)
+        self.function_depth -= 1
+
+    def _function(self, node):
         for decorator in node.decorator_list:
             if _dotted(decorator) in ("torch.compile", "torch.jit.script"):
                 self.find("compiler_offload", node, f"decorated with {_dotted(decorator)}")

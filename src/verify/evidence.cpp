@@ -295,7 +295,10 @@ Decision decide_invariance(const Evidence& evidence) {
       return verdict("cheating:phase_detection", "work",
                      "calls of one shape launch different numbers of kernels");
     }
-    if (call.launch_digests != second->launch_digests || call.host_data != second->host_data) {
+    if (call.host_data != second->host_data) {
+      return verdict("cheating:not_triton", "work", "a tensor made from Python values differs from call to call");
+    }
+    if (call.launch_digests != second->launch_digests) {
       return verdict("not_verified", "work", "launches depend on the content of the inputs or on the call");
     }
   }
@@ -350,6 +353,9 @@ Judgement decide(const Evidence& evidence) {
     if (auto decision = decide_memory(evidence)) return *decision;
     if (auto decision = decide_invariance(evidence)) return *decision;
     if (auto decision = decide_compilation(evidence)) return *decision;
+    if (const Finding* branch = find(evidence, "device_branch")) {
+      return verdict("not_verified", "work", "a branch for GPUs was not seen: " + branch->detail);
+    }
     return verdict("correct_cpu", "", "");
   };
   Judgement judgement = first_of();

@@ -1,0 +1,103 @@
+#include "verify/sandbox.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace nemoforge::verify {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class SandboxTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto sandbox = Sandbox::find();
+    ASSERT_TRUE(sandbox.has_value()) << sandbox.error().to_string();
+    sandbox_ = *sandbox;
+    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_sandbox_XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+    std::filesystem::permissions(dir_, std::filesystem::perms(0755));
+    std::filesystem::create_directories(dir_ + "/scripts");
+    std::ofstream(dir_ + "/secret") << "SECRET";
+    std::ofstream(dir_ + "/shown") << "SHOWN";
+    python_.scripts = dir_ + "/scripts";
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+
+  // Both outputs of a shell command in the sandbox.
+  std::string run(const std::string& script) {
+    auto command = sandbox_.wrap({"/bin/bash", "-c", script}, python_, {{dir_ + "/shown", dir_ + "/shown"}});
+    command.max_address_space_bytes = int64_t{2} << 30;
+    auto process = WorkerProcess::start(command);
+    EXPECT_TRUE(process.has_value()) << process.error().to_string();
+    const auto status = process->wait(seconds(60));
+    EXPECT_TRUE(status.has_value());
+    process->kill();
+    return process->standard_output() + process->standard_error();
+  }
+
+  Sandbox sandbox_ = Sandbox::none();
+  PythonEnvironment python_;
+  std::string dir_;
+};
+
+TEST_F(SandboxTest, reads_what_it_was_given_and_nothing_else_of_ours) {
+  EXPECT_EQ(run("cat " + dir_ + "/shown"), "SHOWN");
+  EXPECT_THAT(run("cat " + dir_ + "/secret"), HasSubstr("No such file"));
+  for (const char* path : {"/etc/passwd", "/root", "/home", "/var/log", "/sys/class/net"}) {
+    EXPECT_THAT(run("ls -A " + std::string(path)), HasSubstr("No such file")) << path;
+  }
+}
+
+TEST_F(SandboxTest, cannot_write_to_the_system_or_to_what_it_was_given) {
+  EXPECT_THAT(run("echo x > " + dir_ + "/shown"), HasSubstr("Read-only"));
+  EXPECT_THAT(run("echo x > /usr/x"), HasSubstr("Read-only"));
+  EXPECT_THAT(run("echo x > /x"), HasSubstr("Read-only"));
+  EXPECT_EQ(run("echo x > /tmp/x && cat /tmp/x"), "x\n");
+  EXPECT_FALSE(std::filesystem::exists("/tmp/x"));
+}
+
+TEST_F(SandboxTest, has_no_network) {
+  EXPECT_EQ(run("tail -n +3 /proc/net/dev | grep -v ' lo:' | grep -v '^ *lo:'"), "");
+  EXPECT_THAT(run("exec 5<>/dev/tcp/127.0.0.1/22"), HasSubstr("Connection refused"));
+  EXPECT_THAT(run("exec 5<>/dev/tcp/1.1.1.1/53"), HasSubstr("unreachable"));
+}
+
+TEST_F(SandboxTest, sees_neither_our_processes_nor_our_environment) {
+  setenv("NEMOFORGE_TEST_SECRET", "SECRET", 1);
+  EXPECT_THAT(run("tr '\\0' '\\n' < /proc/self/environ; env"), Not(HasSubstr("SECRET")));
+  EXPECT_THAT(run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '"), Not(HasSubstr("verify_test")));
+  EXPECT_EQ(run("kill -9 " + std::to_string(getpid()) + " 2>/dev/null || echo refused"), "refused\n");
+}
+
+TEST_F(SandboxTest, is_nobody_without_capabilities) {
+  EXPECT_EQ(run("id -u"), "65534\n");
+  EXPECT_THAT(run("grep CapEff /proc/self/status"), HasSubstr("0000000000000000"));
+}
+
+TEST_F(SandboxTest, memory_beyond_the_limit_is_refused) {
+  EXPECT_THAT(run("head -c 100G /dev/zero | tail -c 99G"), HasSubstr("memory exhausted"));
+}
+
+TEST_F(SandboxTest, kill_ends_everything_inside) {
+  auto command = sandbox_.wrap(
+      {"/bin/bash", "-c", "for i in 1 2 3 4; do setsid sleep 1000 & done; echo up; wait"}, python_, {});
+  auto process = WorkerProcess::start(command);
+  ASSERT_TRUE(process.has_value());
+  EXPECT_FALSE(process->receive(std::chrono::milliseconds(500), 10).has_value());
+  process->kill();
+  EXPECT_TRUE(process->wait(seconds(20)).has_value());  // all holders of the pipes are gone
+  EXPECT_EQ(process->standard_output(), "up\n");
+}
+
+}  // namespace
+}  // namespace nemoforge::verify

@@ -32,7 +32,7 @@ struct LeftOperand {
 
 // Rows of c that a tile holds in registers beside two vectors of columns: as many independent sums as hide
 // the latency of two fused multiply-adds a cycle, and few enough for the registers (32 with AVX-512, else
-// 16).
+// 16). They are an array of vectors, which Highway's scalable targets (SVE, RVV) do not have.
 constexpr int kTileRows = HWY_CAP_GE512 ? 8 : 4;
 
 // c += a b on kRows rows and kVectors vectors of columns, held in registers over all of k. `last_lanes` of

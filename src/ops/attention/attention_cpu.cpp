@@ -92,9 +92,14 @@ void write_output(const AttentionArgs& args, const AttentionTask& task, const At
   });
 }
 
-// Floats of a split's result: output, largest and sums as they lie in AttentionBuffers.
+// A split's result is [head_dim + 2, split_columns]: the output, then the largest scores and the sums of
+// exponentials.
+int64_t split_columns(const AttentionArgs& args) {
+  return round_up(std::min(kQueryTile, args.num_heads / args.num_kv_heads), kPaddedLanes);
+}
+
 int64_t split_floats(const AttentionArgs& args) {
-  return (args.head_dim + 2) * kQueryTile;
+  return (args.head_dim + 2) * split_columns(args);
 }
 
 int64_t attention_scratch_floats(const AttentionArgs& args) {
@@ -114,9 +119,12 @@ void attention_run_task(const AttentionArgs& args, const AttentionTask& task, fl
   if (task.num_splits == 1) {
     write_output(args, task, buffers);
   } else {
-    std::copy_n(buffers.output, args.head_dim * kQueryTile, split);
-    std::copy_n(buffers.largest, kQueryTile, split + args.head_dim * kQueryTile);
-    std::copy_n(buffers.sums, kQueryTile, split + (args.head_dim + 1) * kQueryTile);
+    const int64_t columns = split_columns(args);
+    for (int64_t p = 0; p < args.head_dim; ++p) {
+      std::copy_n(buffers.output + p * kQueryTile, columns, split + p * columns);
+    }
+    std::copy_n(buffers.largest, columns, split + args.head_dim * columns);
+    std::copy_n(buffers.sums, columns, split + (args.head_dim + 1) * columns);
   }
 }
 
@@ -125,19 +133,20 @@ void attention_run_task(const AttentionArgs& args, const AttentionTask& task, fl
 void attention_combine(const AttentionArgs& args, const AttentionTask& task, const float* splits,
                        float* scratch) {
   AttentionBuffers buffers(scratch, args.head_dim);
+  const int64_t columns = split_columns(args);
   std::fill_n(buffers.output, args.head_dim * kQueryTile, 0.0f);
   for (int64_t i = 0; i < task.num_queries; ++i) {
     float largest = kMaskedScore;
     for (int64_t s = 0; s < task.num_splits; ++s) {
-      largest = std::max(largest, splits[s * split_floats(args) + args.head_dim * kQueryTile + i]);
+      largest = std::max(largest, splits[s * split_floats(args) + args.head_dim * columns + i]);
     }
     float sum = 0;
     for (int64_t s = 0; s < task.num_splits; ++s) {
       const float* output = splits + s * split_floats(args) + i;
-      const float weight = std::exp(output[args.head_dim * kQueryTile] - largest);
-      sum += weight * output[(args.head_dim + 1) * kQueryTile];
+      const float weight = std::exp(output[args.head_dim * columns] - largest);
+      sum += weight * output[(args.head_dim + 1) * columns];
       for (int64_t p = 0; p < args.head_dim; ++p) {
-        buffers.output[p * kQueryTile + i] += weight * output[p * kQueryTile];
+        buffers.output[p * kQueryTile + i] += weight * output[p * columns];
       }
     }
     buffers.sums[i] = sum;

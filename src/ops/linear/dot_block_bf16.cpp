@@ -7,26 +7,27 @@
 
 #include <immintrin.h>
 
-// GCC 12 warns of _mm512_undefined_ps in its own header (GCC bug 105593).
+#if !defined(__clang__)  // GCC 12 warns of _mm512_undefined_ps in its own header (GCC bug 105593)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 namespace nemoforge::ops {
 namespace {
 
-#define NF_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define NF_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
-NF_TARGET inline __m512bh load_pairs(const Bf16* from) {
+NF_AVX512_BF16 inline __m512bh load_pairs(const Bf16* from) {
   return (__m512bh)_mm512_loadu_si512(from);
 }
 
-NF_TARGET inline __m512bh load_pairs_partial(const Bf16* from, int64_t count) {
+NF_AVX512_BF16 inline __m512bh load_pairs_partial(const Bf16* from, int64_t count) {
   const auto mask = static_cast<__mmask32>((uint64_t{1} << count) - 1);
   return (__m512bh)_mm512_maskz_loadu_epi16(mask, from);
 }
 
 // The sums of the lanes of four vectors, each by the same tree.
-NF_TARGET inline void store_lane_sums(const __m512* v, float* to) {
+NF_AVX512_BF16 inline void store_lane_sums(const __m512* v, float* to) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
   const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
   const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
@@ -43,7 +44,7 @@ struct Bf16Tile {
   static constexpr int64_t kLanes = 32;
 
   template <int kRows, int kOuts>
-  NF_TARGET static void compute(const DotTile<X, W>& tile) {
+  NF_AVX512_BF16 static void compute(const DotTile<X, W>& tile) {
     const X* x = tile.x;
     const int64_t x_stride = tile.x_stride;
     const W* weight_rows[kOuts];

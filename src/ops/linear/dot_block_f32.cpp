@@ -2,6 +2,9 @@
 #include "ops/dtype_dispatch.h"
 #include "ops/linear/dot_block.h"
 
+// Sums are arrays of vectors, which need vectors of a size known when compiling.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/dot_block_f32.cpp"
 #include <hwy/foreach_target.h>

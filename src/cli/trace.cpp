@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -27,6 +26,7 @@
 #include "trace/checkpoint_hash.h"
 #include "trace/endpoint_source.h"
 #include "trace/engine_source.h"
+#include "trace/id_pattern.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -77,15 +77,9 @@ Result<store::ProblemSplits> splits_of(const TraceCommand& command,
                                        const std::vector<trace::Problem>& problems) {
   store::ProblemSplits splits;
   if (command.held_out_pattern.empty() && command.held_out_fraction == 0) return splits;
-  std::regex pattern;
-  try {
-    pattern = std::regex(command.held_out_pattern);
-  } catch (const std::regex_error& failure) {
-    return error(ErrorCode::kInvalidArgument, "--held-out `" + command.held_out_pattern +
-                                                  "` is not a regular expression: " + failure.what());
-  }
+  NF_TRY(const trace::IdPattern pattern, trace::IdPattern::compile(command.held_out_pattern));
   for (const trace::Problem& problem : problems) {
-    const bool is_held_out = (!command.held_out_pattern.empty() && std::regex_search(problem.id, pattern)) ||
+    const bool is_held_out = (!command.held_out_pattern.empty() && pattern.matches(problem.id)) ||
                              is_drawn(command.held_out_fraction, command.trace.seed, problem.id);
     splits.emplace(problem.id, is_held_out ? store::Split::kHeldOut : store::Split::kTrain);
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include <curl/curl.h>
@@ -82,6 +83,7 @@ struct Job {
   TraceRequest request;
   size_t endpoint_idx = 0;
   ApiExtensions extensions = ApiExtensions::kAsked;  // of the attempt in flight
+  std::optional<size_t> refused_by;  // the endpoint that refused it with extensions: it goes on without
   int num_attempts = 0;
   int64_t started_ms = 0;
 };
@@ -116,6 +118,7 @@ struct EndpointSource::State {
   Status check_alive() const;
   [[nodiscard]] double wait_time_s() const;
   Result<std::string> ask_model(const std::function<bool()>& stopped);
+  void note_extensions(const Job& job);
   void note_availability(size_t endpoint_idx, bool is_up, const std::string& why);
 };
 
@@ -138,6 +141,14 @@ void EndpointSource::State::note_availability(size_t endpoint_idx, bool is_up, c
   }
 }
 
+// An endpoint that took the request only without our extensions is not asked for them again.
+void EndpointSource::State::note_extensions(const Job& job) {
+  if (job.refused_by != job.endpoint_idx || extensions[job.endpoint_idx] == ApiExtensions::kLeftOut) return;
+  extensions[job.endpoint_idx] = ApiExtensions::kLeftOut;
+  spdlog::info("{} knows OpenAI's own fields only: its traces will lack token ids",
+               config.urls[job.endpoint_idx]);
+}
+
 void EndpointSource::State::start_jobs(const SourceCallbacks& callbacks) {
   while (!waiting.empty() || !exhausted) {
     const auto endpoint_idx = pool.acquire(now_s());
@@ -154,7 +165,7 @@ void EndpointSource::State::start_jobs(const SourceCallbacks& callbacks) {
       return;
     }
     job.endpoint_idx = *endpoint_idx;
-    job.extensions = extensions[*endpoint_idx];
+    job.extensions = job.refused_by ? ApiExtensions::kLeftOut : extensions[*endpoint_idx];
     job.started_ms = wall_clock_ms();
     const uint64_t id = ++num_started;
     client->start(id, {.url = config.urls[*endpoint_idx] + "/chat/completions",
@@ -180,6 +191,7 @@ Status EndpointSource::State::take(HttpResponse&& response, const SourceCallback
   }
   pool.succeed(job.endpoint_idx);
   note_availability(job.endpoint_idx, true, "");
+  note_extensions(job);
   answer->endpoint = config.urls[job.endpoint_idx];
   answer->started_ms = job.started_ms;
   answer->finished_ms = wall_clock_ms();
@@ -212,10 +224,8 @@ Status EndpointSource::State::take_failure(Job&& job, const HttpResponse& respon
   }
   pool.succeed(job.endpoint_idx);
   if (remedy == Remedy::kLeaveOutMore) {
-    if (extensions[job.endpoint_idx] == ApiExtensions::kAsked) {
-      spdlog::info("{}; asking without token ids and thinking settings", what);
-    }
-    extensions[job.endpoint_idx] = ApiExtensions::kLeftOut;
+    // It may be the request itself that is refused: only its success without them will tell.
+    job.refused_by = job.endpoint_idx;
     waiting.push_front(std::move(job));
     return {};
   }

@@ -4,13 +4,13 @@
 #include <charconv>
 #include <filesystem>
 #include <optional>
-#include <regex>
 #include <string_view>
 #include <tuple>
 
 #include "base/sha256.h"
 #include "io/file.h"
 #include "text/utf8.h"
+#include "trace/id_pattern.h"
 
 namespace nemoforge::trace {
 namespace {
@@ -102,16 +102,6 @@ std::vector<fs::path> candidate_files(const fs::path& path) {
   return files;
 }
 
-Result<std::optional<std::regex>> compile_pattern(const std::string& pattern) {
-  if (pattern.empty()) return std::optional<std::regex>();
-  try {
-    return std::optional<std::regex>(std::regex(pattern));
-  } catch (const std::regex_error& failure) {
-    return error(ErrorCode::kInvalidArgument,
-                 "`" + pattern + "` is not a regular expression: " + failure.what());
-  }
-}
-
 }  // namespace
 
 Result<NumberRanges> parse_number_ranges(const std::string& text) {
@@ -134,14 +124,13 @@ Result<NumberRanges> parse_number_ranges(const std::string& text) {
 
 Result<std::vector<Problem>> load_problems(const std::string& path, const ProblemFilter& filter) {
   if (!fs::exists(path)) return error(ErrorCode::kNotFound, path + ": there is no such file or folder");
-  NF_TRY(const std::optional<std::regex> pattern, compile_pattern(filter.id_pattern));
+  NF_TRY(const IdPattern pattern, IdPattern::compile(filter.id_pattern));
   const std::vector<fs::path> files = candidate_files(path);
   std::vector<Problem> problems;
   for (const fs::path& file : files) {
     Problem problem = identify(file);
     const bool wanted = in_ranges(filter.levels, problem.level) &&
-                        in_ranges(filter.numbers, problem.number) &&
-                        (!pattern || std::regex_search(problem.id, *pattern));
+                        in_ranges(filter.numbers, problem.number) && pattern.matches(problem.id);
     if (!wanted) continue;
     NF_TRY(problem.source, io::read_file(problem.path, kMaxSourceBytes));
     NF_RETURN_IF_ERROR(check_source(problem.path, problem.source));

@@ -29,7 +29,7 @@ using NumberRanges = std::vector<std::pair<int64_t, int64_t>>;
 struct ProblemFilter {
   NumberRanges levels = {};
   NumberRanges numbers = {};
-  std::string id_pattern = {};  // a regular expression (ECMAScript), found anywhere in the id
+  std::string id_pattern = {};  // see id_pattern.h
 };
 
 // Loads the problems at `path`: one file, a folder of them, or a folder of KernelBench's levels (level1,

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <functional>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -15,24 +14,23 @@
 namespace nemoforge::trace {
 namespace {
 
-// (problem, sample).
-using TraceKey = std::pair<std::string, int64_t>;
-
-// What the run holds: which traces, and how the first of them was sampled.
-struct Earlier {
-  std::set<TraceKey> keys;
-  std::optional<store::Trace> first;
+// One answer that the run lacks.
+struct Missing {
+  size_t problem_idx;
+  int64_t sample_idx;
 };
 
-Result<Earlier> survey(const store::RunStore& run) {
-  Earlier earlier;
-  NF_RETURN_IF_ERROR(run.for_each_trace([&](store::JudgedTrace&& judged) {
-    if (judged.trace.attempt_idx != 0) return true;
-    earlier.keys.emplace(judged.trace.problem_id, judged.trace.sample_idx);
-    if (!earlier.first) earlier.first = std::move(judged.trace);
-    return true;
-  }));
-  return earlier;
+// In order: the first sample of every problem, then the second.
+Result<std::vector<Missing>> find_missing(const store::RunStore& run, const std::vector<Problem>& problems,
+                                          int64_t num_samples) {
+  std::vector<Missing> missing;
+  for (int64_t sample_idx = 0; sample_idx < num_samples; ++sample_idx) {
+    for (size_t problem_idx = 0; problem_idx < problems.size(); ++problem_idx) {
+      NF_TRY(const bool is_there, run.has_trace(problems[problem_idx].id, sample_idx));
+      if (!is_there) missing.push_back({problem_idx, sample_idx});
+    }
+  }
+  return missing;
 }
 
 // Traces of one run are comparable: a changed setting would mix two experiments without a word.
@@ -57,43 +55,29 @@ Status check_same_settings(const store::Trace& earlier, const SourceIdentity& id
   return {};
 }
 
-// The requests that are still to be answered, in order.
-class Plan {
- public:
-  Plan(const std::vector<Problem>& problems, const PromptTemplate& prompt, const TraceConfig& config,
-       const std::set<TraceKey>& done)
-      : problems_(problems), prompt_(prompt), config_(config), done_(done) {}
-
-  [[nodiscard]] std::optional<TraceRequest> next() {
-    const auto num_problems = static_cast<int64_t>(problems_.size());
-    for (; position_ < num_problems * config_.num_samples; ++position_) {
-      const Problem& problem = problems_[static_cast<size_t>(position_ % num_problems)];
-      const int64_t sample_idx = position_ / num_problems;
-      if (done_.contains({problem.id, sample_idx})) continue;
-      ++position_;
-      const io::Json messages = {{{"role", "user"}, {"content", prompt_.render(problem.source)}}};
-      return TraceRequest{problem.id, sample_idx, io::dump_json(messages),
-                          trace_seed(config_.seed, problem.id, sample_idx)};
-    }
-    return std::nullopt;
+// Whether the run may take traces that are sampled so.
+Status check_run(const store::RunStore& run, bool resume, const SourceIdentity& identity,
+                 const std::string& sampling) {
+  std::optional<store::Trace> first;
+  NF_RETURN_IF_ERROR(run.for_each_trace([&first](store::JudgedTrace&& judged) {
+    first = std::move(judged.trace);
+    return false;
+  }));
+  if (!first) return {};
+  if (!resume) {
+    return error(ErrorCode::kInvalidArgument, "the run holds traces already",
+                 "continue it with --resume, or use another run folder");
   }
-  [[nodiscard]] int64_t num_done() const {
-    int64_t count = 0;
-    for (const Problem& problem : problems_) {
-      for (int64_t sample = 0; sample < config_.num_samples; ++sample) {
-        count += done_.contains({problem.id, sample}) ? 1 : 0;
-      }
-    }
-    return count;
-  }
+  return check_same_settings(*first, identity, sampling);
+}
 
- private:
-  const std::vector<Problem>& problems_;
-  const PromptTemplate& prompt_;
-  const TraceConfig& config_;
-  const std::set<TraceKey>& done_;
-  int64_t position_ = 0;
-};
+TraceRequest request_for(const Missing& missing, const std::vector<Problem>& problems,
+                         const PromptTemplate& prompt, uint64_t run_seed) {
+  const Problem& problem = problems[missing.problem_idx];
+  const io::Json messages = {{{"role", "user"}, {"content", prompt.render(problem.source)}}};
+  return {problem.id, missing.sample_idx, io::dump_json(messages),
+          trace_seed(run_seed, problem.id, missing.sample_idx)};
+}
 
 store::Trace to_trace(const TraceRequest& request, SampledAnswer&& sampled, const SourceIdentity& identity,
                       const std::string& sampling) {
@@ -193,28 +177,25 @@ Result<TraceReport> generate_traces(store::RunStore& run, const std::vector<Prob
                                     const PromptTemplate& prompt, TraceSource& source,
                                     const TraceConfig& config, const ProgressOutput& progress_output,
                                     const std::function<bool()>& stopped) {
-  NF_TRY(const Earlier earlier, survey(run));
   const std::string sampling = sampling_json(config, prompt);
-  if (earlier.first) {
-    if (!config.resume) {
-      return error(ErrorCode::kInvalidArgument,
-                   "the run holds " + std::to_string(earlier.keys.size()) + " traces already",
-                   "continue it with --resume, or use another run folder");
-    }
-    NF_RETURN_IF_ERROR(check_same_settings(*earlier.first, source.identity(), sampling));
-  }
+  NF_RETURN_IF_ERROR(check_run(run, config.resume, source.identity(), sampling));
   for (const Problem& problem : problems) {
     NF_RETURN_IF_ERROR(run.add_problem({problem.id, problem.source, problem.path, ""}));
   }
+  NF_TRY(const std::vector<Missing> missing, find_missing(run, problems, config.num_samples));
   TraceReport report;
-  Plan plan(problems, prompt, config, earlier.keys);
   report.num_wanted = static_cast<int64_t>(problems.size()) * config.num_samples;
-  report.num_earlier = plan.num_done();
+  report.num_earlier = report.num_wanted - static_cast<int64_t>(missing.size());
   const auto started = std::chrono::steady_clock::now();
   Progress progress("trace", "tokens", report.num_wanted, report.num_earlier, progress_output);
   Recorder recorder(run, source.identity(), sampling, progress, report);
+  size_t next = 0;
+  const auto next_request = [&]() -> std::optional<TraceRequest> {
+    if (next == missing.size()) return std::nullopt;
+    return request_for(missing[next++], problems, prompt, config.seed);
+  };
   NF_RETURN_IF_ERROR(
-      source.run({.next = [&plan] { return plan.next(); },
+      source.run({.next = next_request,
                   .done =
                       [&recorder](const TraceRequest& request, Result<SampledAnswer>&& sampled) {
                         return recorder.take(request, std::move(sampled));

@@ -178,6 +178,9 @@ TEST_F(TraceTest, a_refused_request_is_given_up_alone) {
   EXPECT_EQ(report->num_failed, 4);
   EXPECT_THAT(report->first_failure, HasSubstr("second, sample "));
   EXPECT_THAT(report->first_failure, HasSubstr("too long"));
+  for (const auto& [key, trace] : traces_of(run)) {
+    EXPECT_THAT(trace.completion_token_ids, SizeIs(3)) << "one refusal says nothing about the endpoint";
+  }
 }
 
 TEST_F(TraceTest, a_server_that_always_fails_a_request_is_not_asked_for_ever) {

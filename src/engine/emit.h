@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "engine/sequence.h"
 
@@ -12,6 +13,7 @@ namespace nemoforge::engine {
 struct Emission {
   sampling::SampledToken token;
   bool is_reasoning = false;
+  std::vector<sampling::SampledToken> prompt_logprobs;  // with the first token of a scored prompt
   std::optional<FinishReason> finish;
   bool is_eos = false;         // ended the completion as an end-of-sequence token
   bool is_stop_token = false;  // ended it as one of the request's stop tokens

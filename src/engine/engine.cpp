@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -34,6 +35,22 @@ void count_finish(EngineStats& stats, FinishReason reason) {
     case FinishReason::kError:
       ++stats.finished_error;
       break;
+  }
+}
+
+// Calls task(i, thread_idx) for all i < count on the threads of the process; what one throws is thrown here.
+void for_each_in_pool(size_t count, const std::function<void(size_t i, size_t thread_idx)>& task) {
+  ThreadPool& pool = ThreadPool::global();
+  std::vector<std::exception_ptr> failures(static_cast<size_t>(pool.num_threads()));
+  pool.parallel_for(static_cast<int64_t>(count), [&](int64_t i, int thread_idx) {
+    try {
+      task(static_cast<size_t>(i), static_cast<size_t>(thread_idx));
+    } catch (...) {
+      failures[static_cast<size_t>(thread_idx)] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
   }
 }
 
@@ -186,6 +203,10 @@ Status Engine::validate(const Request& request) const {
     if (!text::is_valid_utf8(stop)) return reject("stop must be UTF-8.");
     if (tokenizer_ == nullptr) return reject("stop needs a tokenizer, and the model has none.");
   }
+  if (const auto& top = request.prompt_top_logprobs; top && (*top < 0 || *top > sampling::kMaxTopLogprobs)) {
+    return reject(
+        fmt::format("prompt_logprobs must be in [0, {}], got {}.", sampling::kMaxTopLogprobs, *top));
+  }
   if (const auto& budget = request.thinking_budget) {
     if (budget->max_tokens < 0 || budget->grace_tokens < 0) {
       return reject(fmt::format("thinking_token_budget must be non-negative, got {}.", budget->max_tokens));
@@ -230,18 +251,13 @@ std::vector<std::shared_ptr<Sequence>> Engine::make_sequences(RequestId id, Requ
 }
 
 void Engine::run() {
-  while (take_commands()) {
+  for (;;) {
     try {
+      if (!take_commands()) return;
       step();
     } catch (const std::exception& e) {
       spdlog::critical("the engine's step failed: {}", e.what());
-      {
-        const std::lock_guard lock(mutex_);
-        failed_ = true;
-        accepting_ = false;
-      }
-      abort_all(FinishReason::kError,
-                Error{ErrorCode::kUnavailable, fmt::format("the engine's step failed: {}", e.what()), {}});
+      fail(Error{ErrorCode::kUnavailable, fmt::format("the engine's step failed: {}", e.what()), {}});
     }
     output_.post(std::exchange(events_, {}));
     publish_stats();
@@ -277,7 +293,7 @@ bool Engine::take_commands() {
     const auto sequences = found->second;
     for (const auto& sequence : sequences) end_sequence(*sequence, FinishReason::kAbort, {});
   }
-  if (abort) abort_all(FinishReason::kAbort, {});
+  if (abort) abort_all();
   return true;
 }
 
@@ -292,35 +308,53 @@ void Engine::step() {
   allocate(scheduler_, work);
   runner_->copy(std::exchange(scheduler_.copies, {}));
 
-  const auto now = Clock::now();
+  const auto forward_begin = Clock::now();
   const std::vector<std::span<const float>> logits = runner_->forward(work);
-  counters_.forward_s += seconds(Clock::now() - now);
+  counters_.forward_s += seconds(Clock::now() - forward_begin);
+  for (const ScheduledSequence& item : work) note_scheduled(item, forward_begin);
+
+  std::vector<Choice> choices = use_logits(work, logits);
+  NF_CHECK(active_.empty() || !work.empty() || !choices.empty()) << "requests are stuck";
+  choose_tokens(choices);
+  emit_tokens(choices);
+  ++counters_.num_steps;
+  counters_.step_s += seconds(Clock::now() - begin);
+}
+
+// Scores prompts, counts the tokens as computed, fills branch points; returns where tokens are to be chosen.
+std::vector<Engine::Choice> Engine::use_logits(const std::vector<ScheduledSequence>& work,
+                                               const std::vector<std::span<const float>>& logits) {
+  const auto vocab_size = static_cast<size_t>(model_.config().vocab_size);
   std::vector<Choice> choices;
+  std::vector<std::pair<Sequence*, Error>> failed;
   std::vector<std::pair<RequestState*, std::span<const float>>> prompt_ends;
-  size_t row = 0;
-  for (const ScheduledSequence& item : work) {
-    note_scheduled(item, now);
+  for (size_t i = 0; i < work.size(); ++i) {
+    const ScheduledSequence& item = work[i];
+    bool is_failed = false;
+    if (item.scores_prompt()) {
+      if (Status scored = score_prompt(item, logits[i]); !scored) {
+        failed.emplace_back(item.sequence, std::move(scored).error());
+        is_failed = true;
+      }
+    }
     if (!item.needs_logits()) continue;
-    if (item.chooses_token()) choices.push_back({item.sequence, logits[row], {}});
-    if (!item.is_decode) prompt_ends.emplace_back(item.sequence->request.get(), logits[row]);
-    ++row;
+    const auto last_row = logits[i].last(vocab_size);
+    if (item.chooses_token() && !is_failed) choices.push_back({item.sequence, last_row, {}});
+    if (!item.is_decode) prompt_ends.emplace_back(item.sequence->request.get(), last_row);
   }
   advance(scheduler_, work);
   runner_->copy(std::exchange(scheduler_.copies, {}));
-  for (const auto& [request, row_logits] : prompt_ends) {
+  for (const auto& [request, row] : prompt_ends) {
     auto& branch = request->branch;
     if (branch && !branch->logits) {
-      branch->logits = std::make_shared<const std::vector<float>>(row_logits.begin(), row_logits.end());
+      branch->logits = std::make_shared<const std::vector<float>>(row.begin(), row.end());
     }
   }
+  for (auto& [sequence, error] : failed) end_sequence(*sequence, FinishReason::kError, std::move(error));
   for (const auto& sequence : scheduler_.running) {
     if (sequence->first_logits) choices.push_back({sequence.get(), *sequence->first_logits, {}});
   }
-  NF_CHECK(active_.empty() || !work.empty() || !choices.empty()) << "requests are stuck";
-  ++counters_.num_steps;
-  choose_tokens(choices);
-  emit_tokens(choices);
-  counters_.step_s += seconds(Clock::now() - begin);
+  return choices;
 }
 
 void Engine::note_scheduled(const ScheduledSequence& item, Clock::time_point now) {
@@ -331,10 +365,32 @@ void Engine::note_scheduled(const ScheduledSequence& item, Clock::time_point now
   counters_.queue_time_s.observe(seconds(now - sequence.arrival));
 }
 
+// Scores the tokens that follow the rows' in the prompt, but those that were scored before a preemption.
+Status Engine::score_prompt(const ScheduledSequence& item, std::span<const float> logits) {
+  const Sequence& sequence = *item.sequence;
+  auto& scores = sequence.request->prompt_logprobs;
+  const auto vocab_size = static_cast<size_t>(model_.config().vocab_size);
+  const auto begin = static_cast<size_t>(sequence.num_computed);
+  const size_t end = std::min(static_cast<size_t>(item.end()), sequence.prompt().size() - 1);
+  const size_t first_new = std::max(begin, scores.size());
+  if (first_new >= end) return {};
+  const int32_t num_top = *sequence.request->request.prompt_top_logprobs;
+  std::vector<Result<sampling::SampledToken>> found(end - first_new);
+  for_each_in_pool(found.size(), [&](size_t i, size_t) {
+    const size_t position = first_new + i;
+    found[i] = sampling::score(logits.subspan((position - begin) * vocab_size, vocab_size),
+                               sequence.tokens[position + 1], num_top);
+  });
+  for (auto& score : found) {
+    if (!score) return forward_error(std::move(score));
+    scores.push_back(std::move(*score));
+  }
+  return {};
+}
+
 void Engine::choose_tokens(std::vector<Choice>& choices) {
-  std::vector<std::exception_ptr> failures(scratch_.size());
-  const auto choose = [&](int64_t choice_idx, int thread_idx) {
-    Choice& choice = choices[static_cast<size_t>(choice_idx)];
+  for_each_in_pool(choices.size(), [&](size_t choice_idx, size_t thread_idx) {
+    Choice& choice = choices[choice_idx];
     const Sequence& sequence = *choice.sequence;
     const sampling::SamplingParams& params = sequence.request->request.sampling;
     if (const auto forced = sequence.thinking.forced_token()) {
@@ -350,19 +406,8 @@ void Engine::choose_tokens(std::vector<Choice>& choices) {
     input.seed = sequence.request->seed;
     input.sample_idx = sequence.sample_idx;
     input.position = static_cast<uint32_t>(sequence.completion_len());
-    choice.token = sampling::sample(input, scratch_[static_cast<size_t>(thread_idx)]);
-  };
-  ThreadPool::global().parallel_for(static_cast<int64_t>(choices.size()),
-                                    [&](int64_t choice_idx, int thread_idx) {
-                                      try {
-                                        choose(choice_idx, thread_idx);
-                                      } catch (...) {
-                                        failures[static_cast<size_t>(thread_idx)] = std::current_exception();
-                                      }
-                                    });
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
+    choice.token = sampling::sample(input, scratch_[thread_idx]);
+  });
 }
 
 void Engine::emit_tokens(std::vector<Choice>& choices) {
@@ -384,6 +429,9 @@ void Engine::emit_tokens(std::vector<Choice>& choices) {
     }
     sequence.last_token = now;
     ++counters_.generation_tokens;
+    if (is_first && sequence.sample_idx == sequence.request->request.first_sample_idx) {
+      emission.prompt_logprobs = std::move(sequence.request->prompt_logprobs);
+    }
     const auto reason = emission.finish;
     events_.push_back(
         {sequence.output, std::move(emission), {}, now, sequence.scheduled, sequence.cached_tokens});
@@ -412,11 +460,38 @@ void Engine::retire(Sequence& sequence, FinishReason reason) {
   if (sequences.empty()) active_.erase(id);
 }
 
-void Engine::abort_all(FinishReason reason, const std::optional<Error>& error) {
+void Engine::abort_all() {
   const auto active = active_;
   for (const auto& [id, sequences] : active) {
-    for (const auto& sequence : sequences) end_sequence(*sequence, reason, error);
+    for (const auto& sequence : sequences) end_sequence(*sequence, FinishReason::kAbort, {});
   }
+}
+
+// Ends every request after a step that failed half-way. What the scheduler holds may be inconsistent, and is
+// left alone.
+void Engine::fail(const Error& error) {
+  {
+    const std::lock_guard lock(mutex_);
+    failed_ = true;
+    accepting_ = false;
+  }
+  for (const auto& [id, sequences] : active_) {
+    for (const auto& sequence : sequences) {
+      Finish finish;
+      finish.reason = FinishReason::kError;
+      finish.error = error;
+      events_.push_back({sequence->output,
+                         {},
+                         std::move(finish),
+                         Clock::now(),
+                         sequence->scheduled,
+                         sequence->cached_tokens});
+      count_finish(counters_, FinishReason::kError);
+    }
+  }
+  active_.clear();
+  scheduler_.running.clear();
+  scheduler_.waiting.clear();
 }
 
 void Engine::publish_stats() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -78,12 +79,16 @@ class Engine {
   void run();
   bool take_commands();
   void step();
+  [[nodiscard]] std::vector<Choice> use_logits(const std::vector<ScheduledSequence>& work,
+                                               const std::vector<std::span<const float>>& logits);
   void note_scheduled(const ScheduledSequence& item, Clock::time_point now);
+  [[nodiscard]] Status score_prompt(const ScheduledSequence& item, std::span<const float> logits);
   void choose_tokens(std::vector<Choice>& choices);
   void emit_tokens(std::vector<Choice>& choices);
   void end_sequence(Sequence& sequence, FinishReason reason, std::optional<Error> error);
   void retire(Sequence& sequence, FinishReason reason);
-  void abort_all(FinishReason reason, const std::optional<Error>& error);
+  void abort_all();
+  void fail(const Error& error);
   void publish_stats();
 
   const model::Model& model_;

@@ -431,6 +431,7 @@ TEST(Engine, says_what_is_wrong_with_a_request) {
   EXPECT_THAT(refused([](Request& r) { r.max_tokens = std::numeric_limits<int32_t>::max(); }),
               HasSubstr("maximum context length"));
   EXPECT_THAT(refused([](Request& r) { r.sampling.min_tokens = 11; }), HasSubstr("min_tokens"));
+  EXPECT_THAT(refused([](Request& r) { r.prompt_top_logprobs = 21; }), HasSubstr("prompt_logprobs"));
   EXPECT_THAT(refused([](Request& r) { r.n = 0; }), HasSubstr("n must be"));
   EXPECT_THAT(refused([](Request& r) { r.stop = {""}; }), HasSubstr("stop"));
   EXPECT_THAT(refused([](Request& r) { r.stop = {"\x80"}; }), HasSubstr("stop"));
@@ -453,6 +454,37 @@ TEST(Engine, a_request_whose_constraints_leave_nothing_ends_alone) {
   EXPECT_EQ(outputs.completion(1).finish.reason, FinishReason::kLength);
   EXPECT_TRUE(engine->is_healthy());
   EXPECT_FALSE(generate(*engine, impossible));
+}
+
+TEST(Engine, prompt_logprobs_are_those_of_the_golden_logits) {
+  TinyModel tiny;
+  auto file = io::SafetensorsFile::open(TinyModel::folder() + "/golden.safetensors");
+  ASSERT_TRUE(file);
+  const ConstTensorView golden = *file->find("prefill.2.logits");
+  const auto vocab_size = static_cast<size_t>(golden.size(1));
+  Request request;
+  request.prompt_token_ids = golden_ids("prefill.2.input_ids");
+  ASSERT_EQ(request.prompt_token_ids.size(), 67U);
+  request.max_tokens = 3;
+  request.n = 2;
+  request.prompt_top_logprobs = 4;
+  const auto engine = tiny.engine(tiny_config());
+  for (const char* cache : {"cold", "warm"}) {
+    SCOPED_TRACE(cache);
+    const auto completions = run(*engine, request);
+    const auto& logprobs = completions[0].prompt_logprobs;
+    ASSERT_EQ(logprobs.size(), 66U) << "of all but the first token";
+    EXPECT_TRUE(completions[1].prompt_logprobs.empty());
+    for (size_t i = 0; i < logprobs.size(); ++i) {
+      const std::span<const float> row(golden.data<float>() + i * vocab_size, vocab_size);
+      const auto expected = sampling::score(row, request.prompt_token_ids[i + 1], 4);
+      ASSERT_TRUE(expected);
+      EXPECT_EQ(logprobs[i].token_id, request.prompt_token_ids[i + 1]);
+      EXPECT_NEAR(logprobs[i].logprob, expected->logprob, 2e-4);
+      ASSERT_EQ(logprobs[i].top_logprobs.size(), 4U);
+      EXPECT_NEAR(logprobs[i].top_logprobs[0].logprob, expected->top_logprobs[0].logprob, 2e-4);
+    }
+  }
 }
 
 std::shared_ptr<const model::LoraAdapter> load_adapter(const std::string& golden, ops::Backend& backend) {

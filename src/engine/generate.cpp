@@ -22,6 +22,7 @@ void append(RequestOutput&& output, Completion& completion) {
   completion.is_reasoning.insert(completion.is_reasoning.end(), output.is_reasoning.begin(),
                                  output.is_reasoning.end());
   completion.text += output.text;
+  if (!output.prompt_logprobs.empty()) completion.prompt_logprobs = std::move(output.prompt_logprobs);
   if (output.finish) completion.finish = std::move(*output.finish);
 }
 

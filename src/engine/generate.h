@@ -15,6 +15,7 @@ struct Completion {
   std::vector<sampling::SampledToken> tokens;
   std::vector<bool> is_reasoning;  // of each token
   std::string text;
+  std::vector<sampling::SampledToken> prompt_logprobs;  // of completion 0, where asked for
   Finish finish;
 
   [[nodiscard]] std::vector<int32_t> token_ids() const;

@@ -62,7 +62,7 @@ void ModelRunner::copy_row(const TensorView& cache, int32_t from, int32_t to) {
 std::vector<std::span<const float>> ModelRunner::forward(std::span<const ScheduledSequence> work) {
   if (work.empty()) return {};
   batch_.clear();
-  std::vector<bool> is_wanted;  // of each row of logits
+  std::vector<size_t> num_rows;  // of logits, of each sequence
   for (const ScheduledSequence& item : work) {
     const Sequence& sequence = *item.sequence;
     const auto tokens =
@@ -72,30 +72,40 @@ std::vector<std::span<const float>> ModelRunner::forward(std::span<const Schedul
                                      sequence.request->request.adapter.get()};
     if (item.is_decode) {
       batch_.add_decode(tokens.front(), state);
-      is_wanted.push_back(item.needs_logits());
-      continue;
+      num_rows.push_back(1);
+    } else if (item.scores_prompt()) {
+      batch_.add_prefill(tokens, state, model::WantedLogits::kAll);
+      num_rows.push_back(tokens.size());
+    } else {
+      const bool wanted = item.needs_logits();
+      batch_.add_prefill(tokens, state, wanted ? model::WantedLogits::kLast : model::WantedLogits::kNone);
+      num_rows.push_back(wanted ? 1 : 0);
     }
-    const bool wanted = item.needs_logits();
-    batch_.add_prefill(tokens, state, wanted ? model::WantedLogits::kLast : model::WantedLogits::kNone);
-    if (wanted) is_wanted.push_back(true);
   }
 
-  const ConstTensorView logits = model_.forward(batch_, caches_);
-  NF_CHECK(logits.size(0) == static_cast<int64_t>(is_wanted.size()) && logits.is_contiguous());
-  const auto vocab_size = static_cast<size_t>(logits.size(1));
-  const float* rows = logits.data<float>();
+  const std::span<const float> logits = to_host(model_.forward(batch_, caches_));
+  const auto vocab_size = static_cast<size_t>(model_.config().vocab_size);
+  std::vector<std::span<const float>> result;
+  size_t begin = 0;
+  for (const size_t rows : num_rows) {
+    result.push_back(logits.subspan(begin, rows * vocab_size));
+    begin += rows * vocab_size;
+  }
+  NF_CHECK(begin == logits.size()) << begin << " of " << logits.size();
+  return result;
+}
+
+std::span<const float> ModelRunner::to_host(const ConstTensorView& logits) {
+  const auto count = static_cast<size_t>(logits.numel());
+  if (count == 0) return {};
+  NF_CHECK(logits.is_contiguous());
   if (model_.backend().shares_host_memory()) {
     model_.backend().synchronize();
-  } else {
-    host_logits_.resize(static_cast<size_t>(logits.numel()));
-    model_.backend().download(rows, host_logits_.data(), logits.numel() * int64_t{sizeof(float)});
-    rows = host_logits_.data();
+    return {logits.data<float>(), count};
   }
-  std::vector<std::span<const float>> wanted;
-  for (size_t row = 0; row < is_wanted.size(); ++row) {
-    if (is_wanted[row]) wanted.emplace_back(rows + row * vocab_size, vocab_size);
-  }
-  return wanted;
+  host_logits_.resize(count);
+  model_.backend().download(logits.raw(), host_logits_.data(), logits.numel() * int64_t{sizeof(float)});
+  return host_logits_;
 }
 
 }  // namespace nemoforge::engine

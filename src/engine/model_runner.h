@@ -27,13 +27,15 @@ class ModelRunner {
 
   void copy(std::span<const CacheCopy> copies);
 
-  // Passes the sequences' tokens through the model. Returns the logits [vocab] of each sequence that
-  // needs_logits(), in the order of `work`, in host memory until the next call.
+  // Passes the sequences' tokens through the model. Returns for each of `work` the logits [rows, vocab] of
+  // all its tokens where it scores_prompt(), else of its last one where it needs_logits() (for the others:
+  // none, or a row to ignore), in host memory until the next call.
   [[nodiscard]] std::vector<std::span<const float>> forward(std::span<const ScheduledSequence> work);
 
  private:
   ModelRunner(model::Model& model, model::ModelCaches caches) : model_(model), caches_(std::move(caches)) {}
 
+  [[nodiscard]] std::span<const float> to_host(const ConstTensorView& logits);
   void copy_row(const TensorView& cache, int32_t from, int32_t to);
 
   model::Model& model_;

@@ -44,6 +44,7 @@ void OutputStream::take_token(Emission&& emission, Clock::time_point time) {
   finish_.timings.last_token = time;
   if (emission.is_reasoning) ++usage.reasoning_tokens;
   next_.tokens.push_back(std::move(emission.token));
+  if (!emission.prompt_logprobs.empty()) next_.prompt_logprobs = std::move(emission.prompt_logprobs);
   next_.is_reasoning.push_back(emission.is_reasoning);
 
   const bool ends_as_token = emission.is_stop_token || emission.is_eos;

@@ -40,6 +40,10 @@ struct Request {
   bool skip_special_tokens = true;  // in the text
 
   std::optional<ThinkingBudget> thinking_budget;
+
+  // With a value: the logprob of every token of the prompt but the first is reported, and of the so many most
+  // probable ones in its place. The prompt is then computed in full, whatever the prefix cache has.
+  std::optional<int32_t> prompt_top_logprobs;
 };
 
 enum class FinishReason {
@@ -80,9 +84,10 @@ struct Finish {
 // The next part of one completion.
 struct RequestOutput {
   RequestId request_id = 0;
-  uint32_t completion_idx = 0;                 // 0 .. n - 1
-  std::vector<sampling::SampledToken> tokens;  // with logprobs where asked for
-  std::vector<bool> is_reasoning;              // of each token
+  uint32_t completion_idx = 0;                          // 0 .. n - 1
+  std::vector<sampling::SampledToken> tokens;           // with logprobs where asked for
+  std::vector<bool> is_reasoning;                       // of each token
+  std::vector<sampling::SampledToken> prompt_logprobs;  // with the first part of completion 0
   // What the tokens so far add to the text. It may lag behind the tokens, by the bytes of an unfinished code
   // point or a possible stop string.
   std::string text;

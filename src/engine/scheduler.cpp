@@ -98,7 +98,8 @@ bool start_at_branch(SchedulerState& state, Sequence& sequence, int64_t num_bloc
 // The same for one that goes on from the prefix cache, or begins.
 bool start_at_prefix(SchedulerState& state, Sequence& sequence, int64_t num_blocks) {
   PrefixCache::Match match;
-  if (state.prefix_cache) {
+  const bool scores_prompt = sequence.request->request.prompt_top_logprobs.has_value();
+  if (state.prefix_cache && !scores_prompt) {
     match = state.prefix_cache->match(sequence.prompt(), sequence.request->request.adapter);
   }
   const int64_t num_new = num_blocks - static_cast<int64_t>(match.blocks.size());
@@ -141,6 +142,8 @@ void erase_running(SchedulerState& state, const Sequence& sequence) {
 // depend on the cut.
 int64_t prefill_chunk(const Sequence& sequence, int64_t limit, int64_t chunk_size) {
   const int64_t begin = sequence.num_computed;
+  // A row of logits for every token: 64 MiB for 128 tokens of Nemotron-3-Nano's vocabulary.
+  if (sequence.request->request.prompt_top_logprobs) limit = std::min(limit, chunk_size);
   int64_t end = std::min(sequence.prompt_len, begin + limit);
   const auto& stops = sequence.snapshot_positions;
   const auto stop = std::upper_bound(stops.begin(), stops.end(), begin);

@@ -50,6 +50,10 @@ struct ScheduledSequence {
   [[nodiscard]] bool needs_logits() const {
     return chooses_token() || (!is_decode && end() == sequence->prompt_len);
   }
+  // Whether the logits of all of them are wanted, to score the prompt.
+  [[nodiscard]] bool scores_prompt() const {
+    return !is_decode && sequence->request->request.prompt_top_logprobs.has_value();
+  }
 };
 
 struct SchedulerState {

@@ -28,7 +28,8 @@ struct RequestState {
   Request request;
   uint64_t seed = 0;
   std::optional<BranchPoint> branch;
-  Sequence* leader = nullptr;  // the sample whose prefill will make the branch point
+  std::vector<sampling::SampledToken> prompt_logprobs;  // so far, of the tokens from the second on
+  Sequence* leader = nullptr;                           // the sample whose prefill will make the branch point
   int32_t num_unbranched = 0;  // waiting samples that have not begun: what a branch point is kept for
 };
 

@@ -270,7 +270,8 @@ class Worker:
         spans = [(t.data_ptr(), t.data_ptr() + max(1, t.numel()) * t.element_size()) for t in inputs if t.numel()]
         for value in outputs:
             if type(value) is not self._exact_tensor:
-                is_tensor = isinstance(value, self._exact_tensor) or hasattr(value, "__torch_function__")
+                # Asked of the class, not of the object: an attribute of the object may compute.
+                is_tensor = issubclass(type(value), self._exact_tensor) or type(value).__module__ == self._name
                 described.append({"not_a_tensor": type(value).__name__[:100], "is_subclass": is_tensor,
                                   "is_parameter": type(value) is torch.nn.Parameter})
                 continue

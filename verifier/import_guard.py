@@ -2,6 +2,7 @@
 everything that is refused here."""
 
 import builtins
+import os
 import sys
 import types
 
@@ -39,6 +40,7 @@ class ImportGuard:
         self._import = builtins.__import__
         self._getframe = sys._getframe
         self._busy = False
+        self._library = os.path.dirname(os.__file__) + os.sep
         self._facades = {"os": self._os_facade(), "sys": self._sys_facade()}
 
     def candidate_builtins(self):
@@ -59,13 +61,11 @@ class ImportGuard:
         return refuse
 
     def _os_facade(self):
-        import os
-        import posixpath
 
         facade = types.ModuleType("os")
         facade.environ = {}
         facade.getenv = lambda key, default=None: facade.environ.get(key, default)
-        facade.path = types.SimpleNamespace(**{n: getattr(posixpath, n) for n in ("join", "basename", "dirname", "splitext")})
+        facade.path = types.SimpleNamespace(**{n: getattr(os.path, n) for n in ("join", "basename", "dirname", "splitext")})
         facade.cpu_count = lambda: 1
         facade.sep, facade.linesep, facade.name = os.sep, os.linesep, os.name
         facade._exit = facade.abort = self._refusal("verdict_forge", "os._exit")
@@ -110,10 +110,22 @@ class ImportGuard:
             frame.f_code.co_filename == self._path or frame.f_globals.get("__name__") == self._name
         )
 
+    def _caller_outside_library(self):
+        """The nearest frame above the standard library's own: who asked for ctypes, subprocess or a socket."""
+        frame = self._caller_frame(4)
+        while frame is not None and frame.f_code.co_filename.startswith(self._library):
+            if "site-packages" in frame.f_code.co_filename:
+                break
+            frame = frame.f_back
+        return frame
+
     def _caller(self):
         """The frame that raised the audit event; None at the bottom of a stack."""
+        return self._caller_frame(4)
+
+    def _caller_frame(self, depth):
         try:
-            return self._getframe(3)
+            return self._getframe(depth)
         except ValueError:
             return None
 
@@ -140,7 +152,7 @@ class ImportGuard:
                 self._report("reference_steal", f"reads {arguments[1]}")
                 raise Refused("frames are not for candidates")
             return
-        if event.startswith(REFUSED_EVENTS) and self._is_candidate(self._caller()):
+        if event.startswith(REFUSED_EVENTS) and self._is_candidate(self._caller_outside_library()):
             kind = "reference_steal" if event.startswith(("sys._", "gc.")) else "sandbox_probe"
             if event.startswith(("subprocess.", "os.fork", "os.system", "os.exec", "os.kill")):
                 kind = "resource"

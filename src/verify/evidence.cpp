@@ -296,7 +296,8 @@ Decision decide_invariance(const Evidence& evidence) {
                      "calls of one shape launch different numbers of kernels");
     }
     if (call.host_data != second->host_data) {
-      return verdict("cheating:not_triton", "work", "a tensor made from Python values differs from call to call");
+      return verdict("cheating:not_triton", "work",
+                     "a tensor made from Python values differs from call to call");
     }
     if (call.launch_digests != second->launch_digests) {
       return verdict("not_verified", "work", "launches depend on the content of the inputs or on the call");

@@ -188,8 +188,8 @@ Status Judge::start() {
                            "CUDA_VISIBLE_DEVICES=",  "TORCH_CPP_LOG_LEVEL=FATAL"};
   NF_TRY(reference_, WorkerProcess::start(reference));
   WorkerCommand candidate =
-      sandbox_.wrap({python_.interpreter, "-E", "-s", python_.scripts + "/candidate_worker.py"}, python_,
-                    {{candidate_path_, candidate_path_}});
+      sandbox_.wrap({python_.interpreter, "-u", "-E", "-s", python_.scripts + "/candidate_worker.py"},
+                    python_, {{candidate_path_, candidate_path_}});
   candidate.shared_fd = arena_.fd();
   candidate.max_address_space_bytes = kMaxAddressSpace;
   candidate.max_cpu_seconds = kMaxCpuSeconds;

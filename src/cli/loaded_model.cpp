@@ -8,16 +8,12 @@
 #include "ops/device_choice.h"
 
 namespace nemoforge::cli {
-namespace {
-
 Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend) {
   if (name == "fp32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
   if (name == "auto") return backend.shares_host_memory() ? DType::kF32 : DType::kBF16;
   return error(ErrorCode::kInvalidArgument, "unknown dtype '" + name + "'", "auto, fp32 or bf16");
 }
-
-}  // namespace
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--model", flags.model, "Checkpoint folder in Hugging Face's form")->required();

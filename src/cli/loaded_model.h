@@ -33,8 +33,10 @@ struct LoadedModel {
   std::shared_ptr<const model::LoraAdapter> adapter;  // null: none
 };
 
-// dtype auto: fp32 on host backends (bf16 weights stay bf16 in the file's map and cost the same bytes), bf16
-// on the GPU.
+// The type that --dtype names. auto: fp32 on host backends (bf16 weights stay bf16 in the file's map and cost
+// the same bytes), bf16 on the GPU.
+[[nodiscard]] Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend);
+
 [[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags);
 
 }  // namespace nemoforge::cli

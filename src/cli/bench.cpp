@@ -1,0 +1,209 @@
+// nemoforge bench: figures beside their floors.
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "bench/decode.h"
+#include "bench/load.h"
+#include "bench/model_work.h"
+#include "bench/prefill.h"
+#include "cli/command.h"
+#include "cli/loaded_model.h"
+#include "cli/standard_input.h"
+#include "io/json.h"
+#include "ops/device_choice.h"
+
+namespace nemoforge::cli {
+namespace {
+
+struct BenchConfig {
+  std::string model;             // checkpoint folder; empty: random weights
+  std::string layers = "MEM*E";  // of the random model
+  std::string device = "auto";
+  std::string dtype = "auto";
+  uint64_t seed = 1;
+  bool json = false;
+  bench::DecodeOptions decode;
+  bench::PrefillOptions prefill;
+  std::string load_folder;
+};
+
+// The checkpoint, or Nemotron-3-Nano's dimensions with fewer layers and random weights.
+Result<LoadedModel> bench_model(const BenchConfig& config) {
+  if (!config.model.empty()) {
+    return load_model({.model = config.model, .device = config.device, .dtype = config.dtype, .lora = ""});
+  }
+  LoadedModel loaded;
+  NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(config.device));
+  NF_TRY(loaded.backend, ops::make_backend(device));
+  NF_TRY(const DType dtype, compute_dtype(config.dtype, *loaded.backend));
+  const model::ModelConfig model_config = bench::nemotron_nano_config(config.layers);
+  // Weights in bf16 whatever the activations are, as the checkpoint stores them.
+  NF_TRY(model::Weights weights,
+         model::Weights::random(model_config, DType::kBF16, config.seed, *loaded.backend));
+  loaded.model = std::make_unique<model::Model>(model_config, std::move(weights), dtype, *loaded.backend);
+  return loaded;
+}
+
+std::string model_name(const BenchConfig& config) {
+  return config.model.empty() ? "random " + config.layers : config.model;
+}
+
+Status report(const BenchConfig& config, const io::Json& figures, const std::string& text) {
+  return write_standard_output((config.json ? io::dump_json(figures) : text) + "\n");
+}
+
+Status run_bench_decode(const BenchConfig& config) {
+  NF_TRY(LoadedModel loaded, bench_model(config));
+  NF_TRY(const bench::DecodeResult result, bench::run_decode(*loaded.model, config.decode));
+  return report(
+      config,
+      {{"bench", "decode"},
+       {"model", model_name(config)},
+       {"batch_size", config.decode.batch_size},
+       {"context_len", config.decode.context_len},
+       {"tokens_per_s", result.tokens_per_s},
+       {"step_ms",
+        {{"p10", 1e3 * result.step.p10_s},
+         {"median", 1e3 * result.step.median_s},
+         {"p90", 1e3 * result.step.p90_s}}},
+       {"weight_bytes", result.weight_bytes},
+       {"state_bytes", result.state_bytes},
+       {"read_gb_per_s", result.read_gb_per_s},
+       {"floor_tokens_per_s", result.floor_tokens_per_s},
+       {"fraction", result.fraction}},
+      fmt::format(
+          "decode {}, batch {}, context {}: {:.1f} tokens/s (step {:.3f} ms; p10 {:.3f}, p90 {:.3f})\n"
+          "floor {:.1f} tokens/s: {:.1f} MB of weights and {:.1f} MB of state a step at {:.1f} GB/s; {:.0f}% "
+          "of it",
+          model_name(config), config.decode.batch_size, config.decode.context_len, result.tokens_per_s,
+          1e3 * result.step.median_s, 1e3 * result.step.p10_s, 1e3 * result.step.p90_s,
+          result.floor_tokens_per_s, result.weight_bytes / 1e6, result.state_bytes / 1e6,
+          result.read_gb_per_s, 100 * result.fraction));
+}
+
+Status run_bench_prefill(const BenchConfig& config) {
+  NF_TRY(LoadedModel loaded, bench_model(config));
+  NF_TRY(const bench::PrefillResult result, bench::run_prefill(*loaded.model, config.prefill));
+  return report(
+      config,
+      {{"bench", "prefill"},
+       {"model", model_name(config)},
+       {"prompt_len", config.prefill.prompt_len},
+       {"chunk_size", config.prefill.chunk_size},
+       {"tokens_per_s", result.tokens_per_s},
+       {"prompt_ms",
+        {{"p10", 1e3 * result.prompt.p10_s},
+         {"median", 1e3 * result.prompt.median_s},
+         {"p90", 1e3 * result.prompt.p90_s}}},
+       {"matmul_flops", result.matmul_flops},
+       {"onednn_tokens_per_s", result.onednn_tokens_per_s},
+       {"fraction", result.fraction}},
+      fmt::format("prefill {}, {} tokens in chunks of {}: {:.1f} tokens/s ({:.1f} ms)\n"
+                  "oneDNN alone for the same {:.1f} GFLOP of matrix products: {:.1f} tokens/s; {:.0f}% of it",
+                  model_name(config), config.prefill.prompt_len, config.prefill.chunk_size,
+                  result.tokens_per_s, 1e3 * result.prompt.median_s, result.matmul_flops / 1e9,
+                  result.onednn_tokens_per_s, 100 * result.fraction));
+}
+
+Status run_bench_load(const BenchConfig& config) {
+  NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(config.device));
+  NF_TRY(const auto backend, ops::make_backend(device));
+  NF_TRY(const DType dtype, compute_dtype(config.dtype, *backend));
+  const model::ModelConfig model_config = bench::nemotron_nano_config(config.layers);
+  std::error_code failure;
+  std::filesystem::create_directories(config.load_folder, failure);
+  if (failure) return error(ErrorCode::kIo, config.load_folder + ": " + failure.message());
+  NF_RETURN_IF_ERROR(
+      bench::write_random_checkpoint(config.load_folder, model_config, DType::kBF16, config.seed));
+  NF_TRY(const bench::LoadResult result, bench::run_load(config.load_folder, model_config, dtype, *backend));
+  return report(config,
+                {{"bench", "load"},
+                 {"model", model_name(config)},
+                 {"file_bytes", result.file_bytes},
+                 {"read_s", result.read_s},
+                 {"load_s", result.load_s},
+                 {"first_token_s", result.first_token_s},
+                 {"peak_memory_bytes", result.peak_memory_bytes}},
+                fmt::format("load {} ({:.2f} GB): ready after {:.2f} s, first token after {:.2f} s; reading "
+                            "the file once takes {:.2f} s\n"
+                            "peak memory {:.2f} GB, {:.2f} of the file",
+                            model_name(config), result.file_bytes / 1e9, result.load_s, result.first_token_s,
+                            result.read_s, result.peak_memory_bytes / 1e9,
+                            result.peak_memory_bytes / result.file_bytes));
+}
+
+// A measurement as a subcommand of bench, with the flags that all share.
+CLI::App* add_bench(CLI::App& bench, Outcome& outcome, const std::shared_ptr<BenchConfig>& config,
+                    const std::string& name, const std::string& description,
+                    Status (*run)(const BenchConfig&)) {
+  CLI::App* command = add_command(bench, outcome, name, description, [config, run] { return run(*config); });
+  command
+      ->add_option("--layers", config->layers,
+                   "Layers of the random model, in hybrid_override_pattern's letters")
+      ->capture_default_str();
+  command->add_option("--device", config->device, "auto, cpu, cuda or reference")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
+      ->capture_default_str();
+  command
+      ->add_option("--dtype", config->dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--seed", config->seed, "Of weights and tokens")->capture_default_str();
+  command->add_flag("--json", config->json, "One JSON object");
+  return command;
+}
+
+void add_checkpoint_flag(CLI::App& command, BenchConfig& config) {
+  command.add_option(
+      "--model", config.model,
+      "Checkpoint folder (default: random bf16 weights of Nemotron-3-Nano's dimensions with --layers)");
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Outcome& outcome) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure, beside what the machine can do at most");
+  bench->require_subcommand(1);
+  const auto config = std::make_shared<BenchConfig>();
+
+  CLI::App* decode =
+      add_bench(*bench, outcome, config, "decode",
+                "Tokens/s of decode against the bytes that a step must move", run_bench_decode);
+  add_checkpoint_flag(*decode, *config);
+  decode->add_option("--batch-size", config->decode.batch_size, "Sequences")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  decode->add_option("--context-len", config->decode.context_len, "Tokens before")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  decode->add_option("--steps", config->decode.num_steps, "Steps timed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+
+  CLI::App* prefill =
+      add_bench(*bench, outcome, config, "prefill",
+                "Tokens/s of a prompt against oneDNN's rate for the same matrix products", run_bench_prefill);
+  add_checkpoint_flag(*prefill, *config);
+  prefill->add_option("--prompt-len", config->prefill.prompt_len, "Tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  prefill->add_option("--chunk-size", config->prefill.chunk_size, "Rows a pass; divides the prompt")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  prefill->add_option("--repetitions", config->prefill.repetitions, "Prompts timed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+
+  CLI::App* load = add_bench(
+      *bench, outcome, config, "load",
+      "Writes a random checkpoint, then times loading it against reading the file once", run_bench_load);
+  load->add_option("--folder", config->load_folder, "Where the checkpoint is written")->required();
+}
+
+}  // namespace nemoforge::cli

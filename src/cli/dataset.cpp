@@ -113,7 +113,8 @@ void add_filter_flags(CLI::App& app, DatasetCommand& command) {
 void add_dataset_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<DatasetCommand>();
   dataset::DatasetConfig& config = command->config;
-  config.nemoforge_version = app.version();
+  // "nemoforge 0.1.0"
+  config.nemoforge_version = app.version().substr(app.version().rfind(' ') + 1);
   CLI::App* sub = add_command(app, outcome, "dataset", "Verified traces as a chat dataset for finetuning",
                               [command] { return run_dataset(*command); });
   sub->add_option("--run", config.run_dirs, "Folder of a run, several for several")->required();

@@ -280,7 +280,8 @@ void add_sampling_flags(CLI::App& app, TraceCommand& command) {
 
 void add_trace_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<TraceCommand>();
-  command->version = app.version();
+  // "nemoforge 0.1.0"
+  command->version = app.version().substr(app.version().rfind(' ') + 1);
   CLI::App* sub = add_command(app, outcome, "trace", "Sample answers to problems into a run",
                               [command] { return run_trace(*command); });
   add_source_flags(*sub, *command);

@@ -24,7 +24,7 @@ enum class ReasoningStart {
   kReasoning,  // it ends in "<think>\n" (or "<think>", where a newline at the start belongs to the tag)
   kUndecided,  // reasoning if the output begins with <think>, after white space at most; else content
   kContent,    // thinking is off (the prompt ends in </think>): all is content, except an orphan </think> at
-             // the very start, which is dropped
+               // the very start, which is dropped
 };
 
 // Read off the end of a rendered prompt.

@@ -81,6 +81,7 @@ Result<std::vector<std::pair<Value, Value>>> dict_entries(Runtime& runtime, Argu
   if (arguments.positional.size() > 1) return type_error("dict expected at most 1 argument");
   if (!arguments.positional.empty()) {
     const Value& source = arguments.positional[0];
+    if (source.is_undefined()) return undefined_error(source);
     if (source.is(Kind::kDict)) {
       entries = source.dict().entries;
     } else {

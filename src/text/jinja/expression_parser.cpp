@@ -191,6 +191,7 @@ Result<ExpressionPtr> Parser::parse_primary() {
       if (name == "true" || name == "True") return make<ConstantNode>(line, Value(true));
       if (name == "false" || name == "False") return make<ConstantNode>(line, Value(false));
       if (name == "none" || name == "None") return make<ConstantNode>(line, Value());
+      if (name == "self") return unsupported(line, "'self', the template's blocks,");
       note_use(name);
       return make<NameNode>(line, name, id_of(name));
     }

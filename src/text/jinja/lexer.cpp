@@ -150,6 +150,8 @@ class Lexer {
 
   Status lex_comment() {
     const size_t close = text_.find("#}", pos_);
+    // As Jinja, which does not mind a comment that begins where the template ends.
+    if (close == kNpos && pos_ == text_.size()) return {};
     if (close == kNpos) return syntax_error(line_, "Missing end of comment tag");
     size_t end = close + 2;
     const char before = close > pos_ ? text_[close - 1] : '\0';
@@ -171,6 +173,7 @@ class Lexer {
       advance(end);
       return {};
     }
+    if (pos_ == text_.size()) return {};
     return syntax_error(line_, "Missing end of raw directive");
   }
 
@@ -453,6 +456,11 @@ std::string describe(const Token& token) {
 
 tl::unexpected<Error> syntax_error(int line, const std::string& what) {
   return error(ErrorCode::kInvalidData, "line " + std::to_string(line) + ": " + what);
+}
+
+tl::unexpected<Error> unsupported(int line, const std::string& what) {
+  return error(ErrorCode::kUnsupported,
+               "line " + std::to_string(line) + ": " + what + " is not supported in a chat template");
 }
 
 }  // namespace nemoforge::text::jinja

@@ -46,5 +46,7 @@ struct Token {
 
 // The error "line N: what".
 [[nodiscard]] tl::unexpected<Error> syntax_error(int line, const std::string& what);
+// The error "line N: what is not supported in a chat template".
+[[nodiscard]] tl::unexpected<Error> unsupported(int line, const std::string& what);
 
 }  // namespace nemoforge::text::jinja

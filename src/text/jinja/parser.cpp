@@ -134,9 +134,7 @@ Result<Body> Parser::parse_block_body(std::initializer_list<std::string_view> en
 
 tl::unexpected<Error> Parser::unknown_tag(const std::string& name, int line) const {
   for (const std::string_view tag : {"include", "import", "from", "extends", "autoescape"}) {
-    if (name != tag) continue;
-    return error(ErrorCode::kUnsupported, "line " + std::to_string(line) + ": the tag '" + name +
-                                              "' is not supported in a chat template");
+    if (name == tag) return unsupported(line, "the tag '" + name + "'");
   }
   std::string message = "unknown tag '" + name + "'";
   if (!open_tags_.empty()) message += "; the innermost open block is '" + open_tags_.back() + "'";

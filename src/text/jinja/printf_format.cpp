@@ -37,11 +37,12 @@ class PrintfFormatter {
         out += c;
         continue;
       }
-      NF_TRY(const Directive directive, parse());
-      if (directive.type == '%') {
+      if (pos_ < format_.size() && format_[pos_] == '%') {
         out += '%';
+        ++pos_;
         continue;
       }
+      NF_TRY(const Directive directive, parse());
       NF_TRY(const Value value, directive.has_key ? lookup(directive.key) : next_value());
       NF_TRY(const std::string text, convert(directive, value));
       out += text;
@@ -69,6 +70,7 @@ class PrintfFormatter {
     if (!arguments_.is(Kind::kDict)) return type_error("format requires a mapping");
     const Value* found = arguments_.dict().find(std::string_view(key));
     if (found == nullptr) return type_error("KeyError: " + quote(key));
+    used_ = 1;  // a directive without key finds no argument after this
     return *found;
   }
 
@@ -125,7 +127,9 @@ class PrintfFormatter {
       case 's':
       case 'r':
       case 'a': {
-        NF_TRY(std::string text, directive.type == 's' ? to_text(runtime_, value) : to_repr(runtime_, value));
+        NF_TRY(std::string text, directive.type == 's'   ? to_text(runtime_, value)
+                                 : directive.type == 'r' ? to_repr(runtime_, value)
+                                                         : to_ascii(runtime_, value));
         if (directive.precision >= 0) text.resize(byte_offset(text, directive.precision));
         return pad(directive, "", text, false);
       }

@@ -17,6 +17,11 @@ void append_hex(std::string& out, char32_t value, int digits) {
   for (int shift = (digits - 1) * 4; shift >= 0; shift -= 4) out.push_back(kDigits[(value >> shift) & 0xF]);
 }
 
+void append_escape(std::string& out, char32_t c) {
+  out += c < 0x100 ? "\\x" : c < 0x10000 ? "\\u" : "\\U";
+  append_hex(out, c, c < 0x100 ? 2 : c < 0x10000 ? 4 : 8);
+}
+
 void append_quoted(std::string& out, std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   const char mark = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
@@ -35,15 +40,8 @@ void append_quoted(std::string& out, std::string_view text) {
       out += "\\t";
     } else if (is_printable(c)) {
       out += text.substr(begin, pos - begin);
-    } else if (c < 0x100) {
-      out += "\\x";
-      append_hex(out, c, 2);
-    } else if (c < 0x10000) {
-      out += "\\u";
-      append_hex(out, c, 4);
     } else {
-      out += "\\U";
-      append_hex(out, c, 8);
+      append_escape(out, c);
     }
   }
   out.push_back(mark);
@@ -416,6 +414,20 @@ Result<std::string> to_text(const Runtime& runtime, const Value& value) {
 Result<std::string> to_repr(const Runtime& runtime, const Value& value) {
   std::string out;
   NF_RETURN_IF_ERROR(ReprWriter(runtime, out).write(value));
+  return out;
+}
+
+Result<std::string> to_ascii(const Runtime& runtime, const Value& value) {
+  NF_TRY(const std::string repr, to_repr(runtime, value));
+  std::string out;
+  for (size_t pos = 0; pos < repr.size();) {
+    const char32_t c = next_code_point(repr, pos);
+    if (c < 0x80) {
+      out.push_back(static_cast<char>(c));
+    } else {
+      append_escape(out, c);
+    }
+  }
   return out;
 }
 

@@ -20,6 +20,8 @@ namespace nemoforge::text::jinja {
 // str(value) and repr(value); fails on what has no reproducible text (a generator) and on runaway size.
 [[nodiscard]] Result<std::string> to_text(const Runtime& runtime, const Value& value);
 [[nodiscard]] Result<std::string> to_repr(const Runtime& runtime, const Value& value);
+// ascii(value): the repr with escapes for all that is not ASCII.
+[[nodiscard]] Result<std::string> to_ascii(const Runtime& runtime, const Value& value);
 
 // The arguments of the tojson filter as transformers defines it: json.dumps(ensure_ascii=False) without HTML
 // escapes or key sorting, unless asked.

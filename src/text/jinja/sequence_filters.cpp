@@ -80,6 +80,12 @@ Status merge_sort(Runtime& runtime, std::vector<std::pair<Value, Value>>& items,
   return {};
 }
 
+// The `reverse` of a sort, for which Python wants a number.
+Result<bool> is_reversed(const Value& reverse) {
+  if (reverse.is_integral()) return reverse.as_int() != 0;
+  return type_error("'" + std::string(type_name(reverse)) + "' object cannot be interpreted as an integer");
+}
+
 Result<Value> length(Runtime&, const Value& value, Arguments& arguments) {
   NF_TRY(auto args, bind("length", arguments, {}));
   NF_TRY(const int64_t count, length_of(value));
@@ -160,7 +166,8 @@ Result<Value> dict_sort(Runtime& runtime, const Value& value, Arguments& argumen
     keyed.emplace_back(is_true(args.get(0)) ? by_value : ignore_case(runtime, by_value),
                        runtime.pair(key, item));
   }
-  NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, is_true(args.get(2))));
+  NF_TRY(const bool reverse, is_reversed(args.get(2, Value(false))));
+  NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, reverse));
   std::vector<Value> out;
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
   return runtime.list(std::move(out));
@@ -194,7 +201,8 @@ Result<Value> sort(Runtime& runtime, const Value& value, Arguments& arguments) {
     keyed.emplace_back(runtime.list(std::move(key)), std::move(item));
     NF_RETURN_IF_ERROR(runtime.check());
   }
-  NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, is_true(args.get(0))));
+  NF_TRY(const bool reverse, is_reversed(args.get(0, Value(false))));
+  NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, reverse));
   std::vector<Value> out;
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
   return runtime.list(std::move(out));

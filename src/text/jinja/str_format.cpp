@@ -127,9 +127,10 @@ Result<std::string> format_float(Runtime& runtime, const Value& value, const Spe
     case 'f':
     case 'F':
     case 'g':
-    case 'G': {
-      NF_TRY(body, format_c_float(magnitude, spec.type, spec.precision < 0 ? 6 : spec.precision,
-                                  spec.alternate ? "#" : ""));
+    case 'G':
+    case 'n': {
+      NF_TRY(body, format_c_float(magnitude, spec.type == 'n' ? 'g' : spec.type,
+                                  spec.precision < 0 ? 6 : spec.precision, spec.alternate ? "#" : ""));
       break;
     }
     case '%': {
@@ -218,9 +219,9 @@ class BracesFormatter {
  public:
   BracesFormatter(Runtime& runtime, const Arguments& arguments) : runtime_(runtime), arguments_(arguments) {}
 
-  // `level` 1 is the format itself, 2 the fields inside a field's specification.
+  // `level` 1 is the format itself, 2 a field's specification, 3 that of a field inside it.
   Result<std::string> run(std::string_view format, int level) {
-    if (level > 2) return type_error("Max string recursion exceeded");
+    if (level > 3) return type_error("Max string recursion exceeded");
     std::string out;
     for (size_t pos = 0; pos < format.size();) {
       const char c = format[pos++];
@@ -265,7 +266,9 @@ class BracesFormatter {
       if (rest[1] != 's' && rest[1] != 'r' && rest[1] != 'a') {
         return type_error("Unknown conversion specifier " + std::string(1, rest[1]));
       }
-      NF_TRY(std::string converted, rest[1] == 's' ? to_text(runtime_, value) : to_repr(runtime_, value));
+      NF_TRY(std::string converted, rest[1] == 's'   ? to_text(runtime_, value)
+                                    : rest[1] == 'r' ? to_repr(runtime_, value)
+                                                     : to_ascii(runtime_, value));
       value = runtime_.string(std::move(converted));
       rest.remove_prefix(2);
     }

@@ -1,5 +1,6 @@
 #include "model/layers/moe.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace nemoforge::model {
@@ -53,10 +54,10 @@ struct SortedRun {
 };
 
 const LoraAdapter* adapter_of(const ForwardContext& context, int64_t row) {
-  for (const AdapterRows& range : context.adapters) {
-    if (row < range.end) return row >= range.begin ? range.adapter : nullptr;
-  }
-  return nullptr;
+  const auto range =
+      std::upper_bound(context.adapters.begin(), context.adapters.end(), row,
+                       [](int64_t wanted, const AdapterRows& rows) { return wanted < rows.end; });
+  return range != context.adapters.end() && row >= range->begin ? range->adapter : nullptr;
 }
 
 std::vector<SortedRun> sorted_runs(const ForwardContext& context, const MoeActivations& activations) {

@@ -13,6 +13,7 @@ import problem_gate
 from distributions import TIES, kernelbench_seeds, make_inputs
 from frames import Channel
 from problem import TOLERANCE, OperatorList, Problem, ProblemError, outputs_of, to_fp16, to_tf32, worst_ratio
+from shrink import reduced_constants
 from tensors import DTYPE_NAMES, UnsupportedValue, encode, tensor_bytes
 
 CHANNEL_FD = 3
@@ -37,7 +38,12 @@ class Worker:
         self._models = {}
 
     def do_load(self, message):
-        self._problem = Problem(message["problem"], message["overrides"])
+        overrides = message["overrides"]
+        self._problem = Problem(message["problem"], overrides)
+        if not overrides:
+            overrides = reduced_constants(self._problem.module)
+            if overrides:
+                self._problem = Problem(message["problem"], overrides)
         seeds = message["seeds"]
         blobs = []
         init = encode(self._problem.init_inputs, blobs)
@@ -49,6 +55,7 @@ class Worker:
             model(*inputs)
         return {
             "init": init,
+            "overrides": overrides,
             "gate": {key: value for key, value in gate.items() if key != "null_margins"},
             "null_margins": {key: _finite(value) for key, value in gate.get("null_margins", {}).items()},
             "evaluate": self._problem.evaluate,

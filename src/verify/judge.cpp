@@ -223,6 +223,8 @@ Status Judge::load_problem() {
          ask_reference(
              {{"command", "load"}, {"problem", problem_path_}, {"overrides", overrides_}, {"seeds", seeds}},
              &init_blob_));
+  // Those that were asked for, or smaller numbers of rows where the problem is too large for the interpreter.
+  record_["overrides"] = problem_["overrides"];
   record_["problem"] = {{"gate", problem_["gate"]},
                         {"null_margins", problem_["null_margins"]},
                         {"parameters", problem_["parameters"]},

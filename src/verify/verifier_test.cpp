@@ -74,6 +74,14 @@ TEST(verifier, judges_the_traces_of_a_run_and_stores_every_verdict) {
   std::filesystem::remove_all(dir);
 }
 
+TEST(verifier, a_problem_too_large_for_the_interpreter_gets_fewer_rows) {
+  const auto verification = make_verifier().verify(corpus_file("honest/problems/hp03_softmax.py"),
+                                                   corpus_file("honest/h03_softmax.py"), io::Json::object());
+  ASSERT_TRUE(verification.has_value()) << verification.error().to_string();
+  EXPECT_EQ(verification->judgement.name, "correct_cpu") << verification->record_json;
+  EXPECT_THAT(verification->record_json, HasSubstr(R"("overrides":{"batch_size":64})"));
+}
+
 TEST(verifier, a_broken_problem_is_no_statement_about_the_candidate) {
   const auto verification = make_verifier().verify("raise SystemError('broken')",
                                                    corpus_file("honest/h01_add.py"), io::Json::object());

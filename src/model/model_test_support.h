@@ -162,6 +162,7 @@ class TestModel {
     const TensorView view = model_.forward(batch, caches_, tap);
     Logits logits{view.size(0), view.size(1), std::vector<float>(static_cast<size_t>(view.numel()))};
     model_.backend().synchronize();
+    if (view.numel() == 0) return logits;
     model_.backend().download(view.raw(), logits.values.data(), view.numel() * dtype_bytes(DType::kF32));
     return logits;
   }

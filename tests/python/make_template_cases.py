@@ -160,7 +160,7 @@ METHODS = [
     "removeprefix('He')", "removesuffix('ld')", "zfill(15)", "ljust(15, '.')", "rjust(15)", "center(20, '*')", "partition(' ')",
     "rpartition('l')", "partition('zz')", "expandtabs(4)", "items()", "keys()", "values()", "get('name')", "get('zz', 'dflt')",
     "copy()", "index(1)", "count(1)", "append(1)", "pop()", "update({})", "items()|list", "keys()|list", "values()|list",
-    "nonsense()", "is_integer()", "casefold()",
+    "nonsense()", "is_integer()",
 ]
 POSTFIXES = [
     ".name", "['name']", ".address.city", "[0]", "[-1]", "[99]", "['zz']", ".zz", ".0", "[none]", "[0]['name']", "[true]", "[1.0]",

@@ -205,7 +205,8 @@ Result<Value> cycler_next(Runtime&, const Value& self, Arguments& arguments) {
 Result<Value> cycler_reset(Runtime&, const Value& self, Arguments& arguments) {
   NF_TRY(auto args, bind("reset", arguments, {}));
   self.as<CyclerObject>().pos = 0;
-  return Value();
+  const Value none;
+  return none;
 }
 
 Result<Value> loop_cycle(Runtime&, const Value& self, Arguments& arguments) {
@@ -308,18 +309,28 @@ std::optional<Value> macro_attribute(Runtime& runtime, const Value& macro, std::
   return runtime.tuple(std::move(names));
 }
 
+void BoundArguments::set(size_t idx, Value value) {
+  slots_[idx].value = std::move(value);
+  slots_[idx].given = true;
+}
+
+Value BoundArguments::get(size_t idx, Value when_absent) const {
+  return slots_[idx].given ? slots_[idx].value : std::move(when_absent);
+}
+
 Result<int64_t> BoundArguments::get_int(size_t idx, std::string_view name, int64_t when_absent) const {
-  if (!values_[idx] || values_[idx]->is_none()) return when_absent;
-  return to_index(*values_[idx], name);
+  if (get(idx).is_none()) return when_absent;
+  return to_index(get(idx), name);
 }
 
 Result<std::optional<std::string>> BoundArguments::get_text(size_t idx, std::string_view name) const {
-  if (!values_[idx] || values_[idx]->is_none()) return std::optional<std::string>();
-  if (values_[idx]->is_undefined()) return undefined_error(*values_[idx]);
-  if (!values_[idx]->is_string()) {
-    return type_error(std::string(name) + " must be str, not " + std::string(type_name(*values_[idx])));
+  const Value& value = get(idx);
+  if (value.is_none()) return std::optional<std::string>();
+  if (value.is_undefined()) return undefined_error(value);
+  if (!value.is_string()) {
+    return type_error(std::string(name) + " must be str, not " + std::string(type_name(value)));
   }
-  return values_[idx]->text();
+  return value.text();
 }
 
 Result<BoundArguments> bind(std::string_view callee, const Arguments& arguments,
@@ -329,15 +340,17 @@ Result<BoundArguments> bind(std::string_view callee, const Arguments& arguments,
     return type_error(std::string(callee) + "() takes at most " + std::to_string(parameters.size()) +
                       " arguments (" + std::to_string(arguments.positional.size()) + " given)");
   }
-  for (size_t i = 0; i < arguments.positional.size(); ++i) bound[i] = arguments.positional[i];
+  for (size_t i = 0; i < arguments.positional.size(); ++i) bound.set(i, arguments.positional[i]);
   for (const auto& [name, value] : arguments.keyword) {
     const auto* parameter = std::find(parameters.begin(), parameters.end(), name);
     if (parameter == parameters.end()) {
       return type_error(std::string(callee) + "() got an unexpected keyword argument '" + name + "'");
     }
-    auto& slot = bound[static_cast<size_t>(parameter - parameters.begin())];
-    if (slot) return type_error(std::string(callee) + "() got multiple values for argument '" + name + "'");
-    slot = value;
+    const auto idx = static_cast<size_t>(parameter - parameters.begin());
+    if (bound.has(idx)) {
+      return type_error(std::string(callee) + "() got multiple values for argument '" + name + "'");
+    }
+    bound.set(idx, value);
   }
   for (size_t i = 0; i < num_required; ++i) {
     if (!bound.has(i)) {

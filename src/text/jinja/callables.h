@@ -49,24 +49,25 @@ struct Test {
 [[nodiscard]] std::optional<Value> macro_attribute(Runtime& runtime, const Value& macro,
                                                    std::string_view name);
 
-// Arguments by parameter; absent ones have no value.
+// Arguments by parameter; absent ones are None.
 class BoundArguments {
  public:
-  explicit BoundArguments(size_t size) : values_(size) {}
-  [[nodiscard]] std::optional<Value>& operator[](size_t idx) { return values_[idx]; }
-  [[nodiscard]] bool has(size_t idx) const { return values_[idx].has_value(); }
-  // The argument, or None where it is absent.
-  [[nodiscard]] Value get(size_t idx) const { return values_[idx].value_or(Value()); }
-  [[nodiscard]] Value get(size_t idx, Value when_absent) const {
-    return values_[idx].value_or(std::move(when_absent));
-  }
+  explicit BoundArguments(size_t size) : slots_(size) {}
+  void set(size_t idx, Value value);
+  [[nodiscard]] bool has(size_t idx) const { return slots_[idx].given; }
+  [[nodiscard]] const Value& get(size_t idx) const { return slots_[idx].value; }
+  [[nodiscard]] Value get(size_t idx, Value when_absent) const;
   // The argument as 64-bit integer, or `when_absent`.
   [[nodiscard]] Result<int64_t> get_int(size_t idx, std::string_view name, int64_t when_absent) const;
   // The argument, which must be a string; empty where absent or None.
   [[nodiscard]] Result<std::optional<std::string>> get_text(size_t idx, std::string_view name) const;
 
  private:
-  std::vector<std::optional<Value>> values_;
+  struct Slot {
+    Value value;
+    bool given = false;
+  };
+  std::vector<Slot> slots_;
 };
 
 // Binds positional and keyword arguments to `parameters`, of which the first `num_required` must be given.

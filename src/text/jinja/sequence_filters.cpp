@@ -21,21 +21,20 @@ Value ignore_case(Runtime& runtime, const Value& value) {
 // The path that an `attribute` argument names: "a.b.0", or a plain index.
 struct AttributePath {
   std::vector<Value> parts;
-  std::optional<Value> when_undefined;
+  Value when_undefined;  // None: what is undefined stays so
 
   [[nodiscard]] Result<Value> get(Runtime& runtime, Value item) const {
     for (const Value& part : parts) {
       NF_TRY(item, get_item(runtime, item, part));
-      if (when_undefined && item.is_undefined()) item = *when_undefined;
+      if (!when_undefined.is_none() && item.is_undefined()) item = when_undefined;
     }
     return item;
   }
 };
 
-Result<AttributePath> make_path(Runtime& runtime, const Value& attribute,
-                                std::optional<Value> when_undefined = {}) {
+Result<AttributePath> make_path(Runtime& runtime, const Value& attribute, Value when_undefined = {}) {
   AttributePath path;
-  if (when_undefined && !when_undefined->is_none()) path.when_undefined = std::move(when_undefined);
+  path.when_undefined = std::move(when_undefined);
   if (attribute.is_none()) return path;
   if (!attribute.is_string()) {
     path.parts.push_back(attribute);
@@ -309,7 +308,7 @@ Result<Value> slice(Runtime& runtime, const Value& value, Arguments& arguments) 
 
 Result<Value> group_by(Runtime& runtime, const Value& value, Arguments& arguments) {
   NF_TRY(auto args, bind("groupby", arguments, {"attribute", "default", "case_sensitive"}, 1));
-  NF_TRY(const AttributePath path, make_path(runtime, args.get(0), args[1]));
+  NF_TRY(const AttributePath path, make_path(runtime, args.get(0), args.get(1)));
   const bool case_sensitive = is_true(args.get(2));
   NF_TRY(auto items, iterate(runtime, value));
   std::vector<std::pair<Value, Value>> keyed;
@@ -347,7 +346,7 @@ Result<Value> map(Runtime& runtime, const Value& value, Arguments& arguments) {
   if (arguments.positional.empty()) {
     NF_TRY(auto args, bind("map", arguments, {"attribute", "default"}));
     if (!args.has(0)) return type_error("map requires a filter argument");
-    NF_TRY(const AttributePath path, make_path(runtime, args.get(0), args[1]));
+    NF_TRY(const AttributePath path, make_path(runtime, args.get(0), args.get(1)));
     for (Value& item : items) {
       NF_TRY(Value mapped, path.get(runtime, std::move(item)));
       out.push_back(std::move(mapped));

@@ -405,7 +405,6 @@ Result<Value> format(Runtime& runtime, const Value& self, Arguments& arguments) 
 
 constexpr Method kStringMethods[] = {
     {"capitalize", mapped<capitalize>},
-    {"casefold", mapped<to_lower>},
     {"center", justify<Justify::kCenter>},
     {"count", count},
     {"endswith", starts_or_ends<true>},

@@ -93,7 +93,6 @@ __global__ void roll_state(ConvRows rows, const XT* x, int64_t x_stride, int con
 void CudaBackend::causal_conv1d(const CausalConv1dArgs& args) {
   check(args);
   const RaggedRows& ragged = *args.rows;
-  if (ragged.num_tokens == 0) return;
   const auto channels = static_cast<int>(args.weight.size(0));
   const auto conv_kernel = static_cast<int>(args.weight.size(1));
   NF_CHECK(ragged.num_sequences <= 65535) << ragged.num_sequences;
@@ -106,7 +105,8 @@ void CudaBackend::causal_conv1d(const CausalConv1dArgs& args) {
     using XT = DeviceType<typename decltype(x_tag)::type>;
     const auto* x = static_cast<const XT*>(args.x.raw());
     auto* state = static_cast<XT*>(args.conv_state.raw());
-    dispatch_weight(args.weight.dtype(), [&](auto weight_tag) {
+    // Without rows there is nothing to convolve, but the states of sequences that begin here become zeros.
+    if (ragged.num_tokens > 0) dispatch_weight(args.weight.dtype(), [&](auto weight_tag) {
       dispatch_activation(args.out.dtype(), [&](auto out_tag) {
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;

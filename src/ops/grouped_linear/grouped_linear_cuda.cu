@@ -26,7 +26,8 @@ __device__ int nonempty_group(const int32_t* offsets, int num_groups, int rank) 
   return -1;
 }
 
-template <typename XT, typename WeightT, typename OutT>
+// kPiece elements of the weight a lane loads at once: 2, or 1 where in_features is odd.
+template <int kPiece, typename XT, typename WeightT, typename OutT>
 __global__ void grouped_warp_per_column(const int32_t* offsets, int num_groups, const XT* x, int64_t x_stride,
                                         const WeightT* weights, int64_t group_stride, int in_features, int out_features,
                                         OutT* out, int64_t out_stride) {
@@ -42,13 +43,14 @@ __global__ void grouped_warp_per_column(const int32_t* offsets, int num_groups, 
     const int num_rows = min(kRowsPerPass, offsets[group + 1] - first);
     float sums[kRowsPerPass] = {};
 #pragma unroll 4
-    for (int k = lane * 2; k < in_features; k += 64) {
-      const auto w = *reinterpret_cast<const Pack<WeightT, 2>*>(weight + k);
+    for (int k = lane * kPiece; k < in_features; k += 32 * kPiece) {
+      const auto w = *reinterpret_cast<const Pack<WeightT, kPiece>*>(weight + k);
 #pragma unroll
       for (int row = 0; row < kRowsPerPass; ++row) {
         if (row >= num_rows) break;
-        const XT* x_pair = x + (first + row) * x_stride + k;
-        sums[row] += to_float(w.values[0]) * to_float(x_pair[0]) + to_float(w.values[1]) * to_float(x_pair[1]);
+        const XT* x_piece = x + (first + row) * x_stride + k;
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i) sums[row] += to_float(w.values[i]) * to_float(x_piece[i]);
       }
     }
 #pragma unroll
@@ -73,7 +75,6 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
     NF_CHECK(address(group) == address(0) + static_cast<int64_t>(group) * group_stride * weight_bytes)
         << "expert " << group << " is not at the stride of the others";
   }
-  NF_CHECK(first.in_features() % 2 == 0) << first.in_features();
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(first.out_features(), kWarpsPerBlock)),
                   static_cast<unsigned>(std::min<int64_t>(num_rows, static_cast<int64_t>(args.weights.size()))));
   dispatch_activation(args.x.dtype(), [&](auto x_tag) {
@@ -82,7 +83,9 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
         using XT = DeviceType<typename decltype(x_tag)::type>;
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;
-        grouped_warp_per_column<<<grid, kWarpsPerBlock * 32, 0, stream_>>>(
+        const auto kernel = first.in_features() % 2 == 0 ? grouped_warp_per_column<2, XT, WeightT, OutT>
+                                                         : grouped_warp_per_column<1, XT, WeightT, OutT>;
+        kernel<<<grid, kWarpsPerBlock * 32, 0, stream_>>>(
             args.offsets.data<int32_t>(), static_cast<int>(args.weights.size()), static_cast<const XT*>(args.x.raw()),
             args.x.row_stride(), static_cast<const WeightT*>(first.weight.raw()), group_stride,
             static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),

@@ -61,6 +61,9 @@ __device__ float group_score(const float* choice, int group, int group_size) {
   return group_size > 1 ? first + second : first;
 }
 
+// Rounded once from double: two experts whose scores tie in the reference tie here, and go to the lower id.
+__device__ float sigmoid(float logit) { return static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(logit)))); }
+
 __global__ void choose_experts(RouterShape shape, const float* logits, int64_t logits_stride, const float* correction_bias,
                                int32_t* expert_ids, float* expert_weights) {
   extern __shared__ float shared[];
@@ -71,7 +74,7 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
   float* choice = shared + warp * shape.num_experts;
 
   for (int expert = lane; expert < shape.num_experts; expert += 32) {
-    const float score = 1.0f / (1.0f + expf(-logits[token * logits_stride + expert]));
+    const float score = sigmoid(logits[token * logits_stride + expert]);
     choice[expert] = score + correction_bias[expert];
   }
   __syncwarp();  // every choice is written before any lane reads another's
@@ -108,7 +111,7 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
     }
     warp_first(best, best_idx);
     if (best_idx % 32 == lane) chosen |= 1u << (best_idx / 32);
-    const float score = 1.0f / (1.0f + expf(-logits[token * logits_stride + best_idx]));
+    const float score = sigmoid(logits[token * logits_stride + best_idx]);
     sum += score;
     if (round % 32 == lane) {
       kept_score = score;

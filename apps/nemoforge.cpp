@@ -21,7 +21,9 @@ int fail(const std::string& message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Serves nemotron_h models, has them write Triton kernels, verifies the kernels and trains on what holds.");
+  CLI::App app(
+      "Serves nemotron_h models, has them write Triton kernels, verifies the kernels and trains on what "
+      "holds.");
   app.name("nemoforge");
   app.set_version_flag("--version", "nemoforge " NEMOFORGE_VERSION);
   app.require_subcommand(1);

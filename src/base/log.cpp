@@ -16,6 +16,8 @@ void init_logging() {
   spdlog::set_default_logger(std::move(logger));
 }
 
-void log_error_line(std::string_view text) { spdlog::error("{}", text); }
+void log_error_line(std::string_view text) {
+  spdlog::error("{}", text);
+}
 
 }  // namespace nemoforge

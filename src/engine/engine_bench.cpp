@@ -39,7 +39,7 @@ void decode(benchmark::State& state) {
   request.prompt_token_ids =
       demo.tokenizer->encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n<think>\n");
   request.n = static_cast<int32_t>(state.range(0));
-  request.max_tokens = 64;
+  request.max_tokens = 256;
   request.sampling.ignore_eos = true;
   request.sampling.seed = 1;
   for (auto _ : state) {

@@ -1,9 +1,8 @@
-#include "ops/cuda_backend.h"
-
 #include <memory>
 #include <string>
 
 #include "base/log_line.h"
+#include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
 #include "ops/device_choice.h"
 
@@ -31,8 +30,8 @@ Result<Buffer> CudaBackend::allocate(int64_t num_bytes) {
     size_t total_bytes = 0;
     CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
     return error(ErrorCode::kResourceExhausted, "cannot allocate " + std::to_string(num_bytes) +
-                                                    " bytes of GPU memory: " + std::to_string(free_bytes) + " of " +
-                                                    std::to_string(total_bytes) + " are free");
+                                                    " bytes of GPU memory: " + std::to_string(free_bytes) +
+                                                    " of " + std::to_string(total_bytes) + " are free");
   }
   CUDA_CHECK(status);
   return Buffer(data, num_bytes, [](void* memory) { cudaFree(memory); });
@@ -64,16 +63,19 @@ void* CudaBackend::scratch(int purpose, int64_t num_bytes) {
   return buffer.data();
 }
 
-void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+void CudaBackend::synchronize() {
+  CUDA_CHECK(cudaStreamSynchronize(stream_));
+}
 
 Result<std::unique_ptr<Backend>> make_cuda_backend() {
   int num_devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&num_devices);
   if (status != cudaSuccess || num_devices == 0) {
     cudaGetLastError();
-    return error(ErrorCode::kUnavailable,
-                 std::string("no CUDA device: ") + (status == cudaSuccess ? "none found" : cudaGetErrorString(status)),
-                 "nemoforge doctor says what this machine has; --device cpu runs without a GPU");
+    return error(
+        ErrorCode::kUnavailable,
+        std::string("no CUDA device: ") + (status == cudaSuccess ? "none found" : cudaGetErrorString(status)),
+        "nemoforge doctor says what this machine has; --device cpu runs without a GPU");
   }
   return std::make_unique<CudaBackend>();
 }

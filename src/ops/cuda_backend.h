@@ -1,5 +1,5 @@
-// One NVIDIA GPU. Each op's member function stands in its folder, in <op>_cuda.cu. All work goes to one stream, in the order of
-// the calls; nothing synchronises with the host but upload, download and synchronize.
+// One NVIDIA GPU. Each op's member function stands in its folder, in <op>_cuda.cu. All work goes to one
+// stream, in the order of the calls; nothing synchronises with the host but upload, download and synchronize.
 #pragma once
 
 #include <map>
@@ -46,9 +46,11 @@ class CudaBackend final : public Backend {
   void moe_combine(const MoeCombineArgs& args) override;
 
  private:
-  // out [num_rows, out_features] = x W^T through cuBLASLt, fp32 accumulation; x and W of one dtype (f32 or bf16).
+  // out [num_rows, out_features] = x W^T through cuBLASLt, fp32 accumulation; x and W of one dtype (f32 or
+  // bf16).
   void matmul(ConstTensorView x, ConstTensorView weight, TensorView out);
-  // Device memory that lives until the next call with the same `purpose`; grows, so the first call of a size may allocate.
+  // Device memory that lives until the next call with the same `purpose`; grows, so the first call of a size
+  // may allocate.
   void* scratch(int purpose, int64_t num_bytes);
 
   // What cuBLAS recommends for Hopper (its documentation of cublasSetWorkspace).

@@ -24,9 +24,15 @@ struct DeviceTypeOf<F16> {
 template <typename T>
 using DeviceType = typename DeviceTypeOf<T>::type;
 
-__device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
-__device__ inline float to_float(__half value) { return __half2float(value); }
+__device__ inline float to_float(float value) {
+  return value;
+}
+__device__ inline float to_float(__nv_bfloat16 value) {
+  return __bfloat162float(value);
+}
+__device__ inline float to_float(__half value) {
+  return __half2float(value);
+}
 
 // One rounding to nearest even.
 template <typename T>
@@ -44,10 +50,14 @@ struct alignas(sizeof(T) * N) Pack {
   T values[N];
 };
 
-__device__ inline float silu(float value) { return value / (1.0f + expf(-value)); }
+__device__ inline float silu(float value) {
+  return value / (1.0f + expf(-value));
+}
 
 // log(1 + exp(x)), without overflow.
-__device__ inline float softplus(float value) { return value > 20.0f ? value : log1pf(expf(value)); }
+__device__ inline float softplus(float value) {
+  return value > 20.0f ? value : log1pf(expf(value));
+}
 
 // Sum over the 32 lanes of a warp; every lane gets it.
 __device__ inline float warp_sum(float value) {
@@ -56,8 +66,8 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
-// Sum over a block of at most 1024 threads (a multiple of 32); every thread gets it. `scratch` holds 32 floats of shared memory,
-// and the leading barrier lets a caller use it for several sums in a row.
+// Sum over a block of at most 1024 threads (a multiple of 32); every thread gets it. `scratch` holds 32
+// floats of shared memory, and the leading barrier lets a caller use it for several sums in a row.
 __device__ inline float block_sum(float value, float* scratch) {
   value = warp_sum(value);
   __syncthreads();  // the previous use of scratch is over

@@ -1,5 +1,6 @@
-// Grouped-query attention over the paged cache with an online softmax. A warp owns one (row, query head): lanes take one key each
-// for the scores, and head_dim / 32 channels each for the sums. head_dim <= 32 * kMaxPerLane (checked before launch).
+// Grouped-query attention over the paged cache with an online softmax. A warp owns one (row, query head):
+// lanes take one key each for the scores, and head_dim / 32 channels each for the sums. head_dim <= 32 *
+// kMaxPerLane (checked before launch).
 #include "base/integers.h"
 #include "ops/attention/attention.h"
 #include "ops/cuda_backend.h"
@@ -47,8 +48,8 @@ __device__ int64_t place_of(const PagedRows& rows, int sequence, int position) {
 }
 
 template <typename InT, typename CacheT>
-__global__ void append_rows(PagedRows rows, const InT* k, int64_t k_stride, const InT* v, int64_t v_stride, int width,
-                            CacheT* k_cache, CacheT* v_cache) {
+__global__ void append_rows(PagedRows rows, const InT* k, int64_t k_stride, const InT* v, int64_t v_stride,
+                            int width, CacheT* k_cache, CacheT* v_cache) {
   const int row = static_cast<int>(blockIdx.x);
   const int sequence = sequence_of(rows, row);
   const int position = rows.context_lens[sequence] + row - rows.cu_seqlens[sequence];
@@ -69,13 +70,15 @@ struct AttentionShape {
 
 __device__ float warp_max(float value) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  for (int offset = 16; offset > 0; offset /= 2)
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
   return value;
 }
 
 template <typename QT, typename CacheT, typename OutT>
 __global__ void attend_warp_per_head(PagedRows rows, AttentionShape shape, const QT* q, int64_t q_stride,
-                                     const CacheT* k_cache, const CacheT* v_cache, OutT* out, int64_t out_stride) {
+                                     const CacheT* k_cache, const CacheT* v_cache, OutT* out,
+                                     int64_t out_stride) {
   extern __shared__ float shared_q[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -134,12 +137,9 @@ __global__ void attend_warp_per_head(PagedRows rows, AttentionShape shape, const
 }
 
 PagedRows paged_rows(const RaggedRows& rows, int64_t block_size) {
-  return {rows.cu_seqlens.data<int32_t>(),
-          rows.context_lens.data<int32_t>(),
-          rows.block_tables.data<int32_t>(),
-          rows.block_tables.row_stride(),
-          static_cast<int>(rows.num_sequences),
-          static_cast<int>(block_size)};
+  return {rows.cu_seqlens.data<int32_t>(),      rows.context_lens.data<int32_t>(),
+          rows.block_tables.data<int32_t>(),    rows.block_tables.row_stride(),
+          static_cast<int>(rows.num_sequences), static_cast<int>(block_size)};
 }
 
 }  // namespace
@@ -152,9 +152,10 @@ void CudaBackend::kv_cache_append(const KvCacheAppendArgs& args) {
       using InT = DeviceType<typename decltype(in_tag)::type>;
       using CacheT = DeviceType<typename decltype(cache_tag)::type>;
       append_rows<<<static_cast<unsigned>(args.rows->num_tokens), kAppendThreads, 0, stream_>>>(
-          paged_rows(*args.rows, args.cache.block_size()), static_cast<const InT*>(args.k.raw()), args.k.row_stride(),
-          static_cast<const InT*>(args.v.raw()), args.v.row_stride(), static_cast<int>(args.k.size(1)),
-          static_cast<CacheT*>(args.cache.k.raw()), static_cast<CacheT*>(args.cache.v.raw()));
+          paged_rows(*args.rows, args.cache.block_size()), static_cast<const InT*>(args.k.raw()),
+          args.k.row_stride(), static_cast<const InT*>(args.v.raw()), args.v.row_stride(),
+          static_cast<int>(args.k.size(1)), static_cast<CacheT*>(args.cache.k.raw()),
+          static_cast<CacheT*>(args.cache.v.raw()));
     });
   });
   CUDA_CHECK(cudaGetLastError());
@@ -165,7 +166,8 @@ void CudaBackend::attention(const AttentionArgs& args) {
   if (args.rows->num_tokens == 0) return;
   NF_CHECK(args.head_dim <= 32 * kMaxPerLane) << args.head_dim;
   const AttentionShape shape{static_cast<int>(args.rows->num_tokens), static_cast<int>(args.num_heads),
-                             static_cast<int>(args.num_kv_heads), static_cast<int>(args.head_dim), args.scale};
+                             static_cast<int>(args.num_kv_heads), static_cast<int>(args.head_dim),
+                             args.scale};
   const int64_t num_tasks = args.rows->num_tokens * args.num_heads;
   const auto grid = static_cast<unsigned>(ceil_div<int64_t>(num_tasks, kWarpsPerBlock));
   const size_t shared_bytes = static_cast<size_t>(kWarpsPerBlock * args.head_dim) * sizeof(float);
@@ -178,7 +180,8 @@ void CudaBackend::attention(const AttentionArgs& args) {
         attend_warp_per_head<<<grid, kWarpsPerBlock * 32, shared_bytes, stream_>>>(
             paged_rows(*args.rows, args.cache.block_size()), shape, static_cast<const QT*>(args.q.raw()),
             args.q.row_stride(), static_cast<const CacheT*>(args.cache.k.raw()),
-            static_cast<const CacheT*>(args.cache.v.raw()), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+            static_cast<const CacheT*>(args.cache.v.raw()), static_cast<OutT*>(args.out.raw()),
+            args.out.row_stride());
       });
     });
   });

@@ -106,16 +106,17 @@ void CudaBackend::causal_conv1d(const CausalConv1dArgs& args) {
     const auto* x = static_cast<const XT*>(args.x.raw());
     auto* state = static_cast<XT*>(args.conv_state.raw());
     // Without rows there is nothing to convolve, but the states of sequences that begin here become zeros.
-    if (ragged.num_tokens > 0) dispatch_weight(args.weight.dtype(), [&](auto weight_tag) {
-      dispatch_activation(args.out.dtype(), [&](auto out_tag) {
-        using WeightT = DeviceType<typename decltype(weight_tag)::type>;
-        using OutT = DeviceType<typename decltype(out_tag)::type>;
-        convolve<<<grid, kThreads, 0, stream_>>>(
-            rows, x, args.x.row_stride(), static_cast<const WeightT*>(args.weight.raw()),
-            static_cast<const WeightT*>(args.bias.raw()), conv_kernel, state, channels,
-            static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+    if (ragged.num_tokens > 0)
+      dispatch_weight(args.weight.dtype(), [&](auto weight_tag) {
+        dispatch_activation(args.out.dtype(), [&](auto out_tag) {
+          using WeightT = DeviceType<typename decltype(weight_tag)::type>;
+          using OutT = DeviceType<typename decltype(out_tag)::type>;
+          convolve<<<grid, kThreads, 0, stream_>>>(
+              rows, x, args.x.row_stride(), static_cast<const WeightT*>(args.weight.raw()),
+              static_cast<const WeightT*>(args.bias.raw()), conv_kernel, state, channels,
+              static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+        });
       });
-    });
     CUDA_CHECK(cudaGetLastError());
     if (state != nullptr) {
       roll_state<<<dim3(grid.x, grid.y), kThreads, 0, stream_>>>(rows, x, args.x.row_stride(), conv_kernel,

@@ -1,4 +1,5 @@
-// Row gather. One block a row, grid-stride over nothing: bytes moved = 2 x rows x hidden_size; launch-bound for decode.
+// Row gather. One block a row, grid-stride over nothing: bytes moved = 2 x rows x hidden_size; launch-bound
+// for decode.
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
 #include "ops/cuda_elements.cuh"
@@ -11,8 +12,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename TableT, typename OutT>
-__global__ void gather_rows(const int32_t* ids, const TableT* table, int64_t table_stride, int hidden_size, OutT* out,
-                            int64_t out_stride) {
+__global__ void gather_rows(const int32_t* ids, const TableT* table, int64_t table_stride, int hidden_size,
+                            OutT* out, int64_t out_stride) {
   const TableT* source = table + static_cast<int64_t>(ids[blockIdx.x]) * table_stride;
   OutT* target = out + static_cast<int64_t>(blockIdx.x) * out_stride;
   for (int column = threadIdx.x; column < hidden_size; column += kThreads) {

@@ -1,6 +1,7 @@
-// The routed experts' matrix products. Every group's rows pass kRowsPerPass at a time under a warp that streams one column of its
-// expert's weight: at few rows an expert (decode) the floor is the bytes of the touched experts' weights.
-// The experts' weights lie at one stride from each other (checked before launch): the loader stacks them.
+// The routed experts' matrix products. Every group's rows pass kRowsPerPass at a time under a warp that
+// streams one column of its expert's weight: at few rows an expert (decode) the floor is the bytes of the
+// touched experts' weights. The experts' weights lie at one stride from each other (checked before launch):
+// the loader stacks them.
 #include <algorithm>
 
 #include "base/integers.h"
@@ -29,8 +30,8 @@ __device__ int nonempty_group(const int32_t* offsets, int num_groups, int rank) 
 // kPiece elements of the weight a lane loads at once: 2, or 1 where in_features is odd.
 template <int kPiece, typename XT, typename WeightT, typename OutT>
 __global__ void grouped_warp_per_column(const int32_t* offsets, int num_groups, const XT* x, int64_t x_stride,
-                                        const WeightT* weights, int64_t group_stride, int in_features, int out_features,
-                                        OutT* out, int64_t out_stride) {
+                                        const WeightT* weights, int64_t group_stride, int in_features,
+                                        int out_features, OutT* out, int64_t out_stride) {
   __shared__ int group_of_block;
   if (threadIdx.x == 0) group_of_block = nonempty_group(offsets, num_groups, static_cast<int>(blockIdx.y));
   __syncthreads();  // the group is known to every warp
@@ -69,14 +70,17 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
   if (num_rows == 0) return;
   const LinearWeight& first = args.weights[0];
   const int64_t weight_bytes = dtype_bytes(first.weight.dtype());
-  const auto address = [&](size_t group) { return static_cast<const std::byte*>(args.weights[group].weight.raw()); };
+  const auto address = [&](size_t group) {
+    return static_cast<const std::byte*>(args.weights[group].weight.raw());
+  };
   const int64_t group_stride = args.weights.size() > 1 ? (address(1) - address(0)) / weight_bytes : 0;
   for (size_t group = 0; group < args.weights.size(); ++group) {
     NF_CHECK(address(group) == address(0) + static_cast<int64_t>(group) * group_stride * weight_bytes)
         << "expert " << group << " is not at the stride of the others";
   }
-  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(first.out_features(), kWarpsPerBlock)),
-                  static_cast<unsigned>(std::min<int64_t>(num_rows, static_cast<int64_t>(args.weights.size()))));
+  const dim3 grid(
+      static_cast<unsigned>(ceil_div<int64_t>(first.out_features(), kWarpsPerBlock)),
+      static_cast<unsigned>(std::min<int64_t>(num_rows, static_cast<int64_t>(args.weights.size()))));
   dispatch_activation(args.x.dtype(), [&](auto x_tag) {
     dispatch_weight(first.weight.dtype(), [&](auto weight_tag) {
       dispatch_activation(args.out.dtype(), [&](auto out_tag) {
@@ -86,8 +90,9 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
         const auto kernel = first.in_features() % 2 == 0 ? grouped_warp_per_column<2, XT, WeightT, OutT>
                                                          : grouped_warp_per_column<1, XT, WeightT, OutT>;
         kernel<<<grid, kWarpsPerBlock * 32, 0, stream_>>>(
-            args.offsets.data<int32_t>(), static_cast<int>(args.weights.size()), static_cast<const XT*>(args.x.raw()),
-            args.x.row_stride(), static_cast<const WeightT*>(first.weight.raw()), group_stride,
+            args.offsets.data<int32_t>(), static_cast<int>(args.weights.size()),
+            static_cast<const XT*>(args.x.raw()), args.x.row_stride(),
+            static_cast<const WeightT*>(first.weight.raw()), group_stride,
             static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),
             static_cast<OutT*>(args.out.raw()), args.out.row_stride());
       });

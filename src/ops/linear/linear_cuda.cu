@@ -1,5 +1,6 @@
-// Linear layers. Up to kMaxGemvRows decode rows: a matrix-vector kernel that streams the weight once (bandwidth-bound; the floor is
-// bytes of the weight over the memory's read rate). More rows, and prefill: cuBLASLt on tensor cores.
+// Linear layers. Up to kMaxGemvRows decode rows: a matrix-vector kernel that streams the weight once
+// (bandwidth-bound; the floor is bytes of the weight over the memory's read rate). More rows, and prefill:
+// cuBLASLt on tensor cores.
 #include <algorithm>
 
 #include "base/integers.h"
@@ -18,11 +19,13 @@ constexpr int kElementThreads = 256;
 
 enum ScratchPurpose { kXAsFloat = 0, kWeightAsFloat = 1, kOutAsFloat = 2 };
 
-// One warp an output column, kRows rows at once: lanes stride over in_features in 16-byte pieces, so that a warp's loads of the weight
-// are 512 contiguous bytes. in_features is a multiple of the piece (checked before launch).
+// One warp an output column, kRows rows at once: lanes stride over in_features in 16-byte pieces, so that a
+// warp's loads of the weight are 512 contiguous bytes. in_features is a multiple of the piece (checked before
+// launch).
 template <int kRows, typename XT, typename WeightT, typename OutT>
-__global__ void gemv_warp_per_column(const XT* x, int64_t x_stride, const WeightT* weight, const WeightT* bias,
-                                     int in_features, int out_features, OutT* out, int64_t out_stride) {
+__global__ void gemv_warp_per_column(const XT* x, int64_t x_stride, const WeightT* weight,
+                                     const WeightT* bias, int in_features, int out_features, OutT* out,
+                                     int64_t out_stride) {
   constexpr int kPiece = 16 / sizeof(WeightT);
   const int column = static_cast<int>(blockIdx.x * kWarpsPerBlock + threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -43,20 +46,23 @@ __global__ void gemv_warp_per_column(const XT* x, int64_t x_stride, const Weight
   for (int row = 0; row < kRows; ++row) {
     const float sum = warp_sum(sums[row]);
     if (lane == row) {
-      out[row * out_stride + column] = from_float<OutT>(sum + (bias == nullptr ? 0.0f : to_float(bias[column])));
+      out[row * out_stride + column] =
+          from_float<OutT>(sum + (bias == nullptr ? 0.0f : to_float(bias[column])));
     }
   }
 }
 
 template <typename InT, typename OutT>
-__global__ void convert_rows(const InT* in, int64_t in_stride, int num_columns, OutT* out, int64_t out_stride) {
+__global__ void convert_rows(const InT* in, int64_t in_stride, int num_columns, OutT* out,
+                             int64_t out_stride) {
   const int column = static_cast<int>(blockIdx.y * kElementThreads + threadIdx.x);
   if (column >= num_columns) return;
   out[blockIdx.x * out_stride + column] = from_float<OutT>(to_float(in[blockIdx.x * in_stride + column]));
 }
 
 template <typename BiasT, typename OutT>
-__global__ void add_bias_and_round(const float* in, const BiasT* bias, int num_columns, OutT* out, int64_t out_stride) {
+__global__ void add_bias_and_round(const float* in, const BiasT* bias, int num_columns, OutT* out,
+                                   int64_t out_stride) {
   const int column = static_cast<int>(blockIdx.y * kElementThreads + threadIdx.x);
   if (column >= num_columns) return;
   const float offset = bias == nullptr ? 0.0f : to_float(bias[column]);
@@ -65,7 +71,8 @@ __global__ void add_bias_and_round(const float* in, const BiasT* bias, int num_c
 }
 
 dim3 element_grid(int64_t num_rows, int64_t num_columns) {
-  return dim3(static_cast<unsigned>(num_rows), static_cast<unsigned>(ceil_div<int64_t>(num_columns, kElementThreads)));
+  return dim3(static_cast<unsigned>(num_rows),
+              static_cast<unsigned>(ceil_div<int64_t>(num_columns, kElementThreads)));
 }
 
 // A contiguous fp32 copy of `in` in `memory`.
@@ -74,8 +81,8 @@ TensorView as_float(ConstTensorView in, void* memory, cudaStream_t stream) {
   dispatch_weight(in.dtype(), [&](auto tag) {
     using T = DeviceType<typename decltype(tag)::type>;
     convert_rows<<<element_grid(in.size(0), in.size(1)), kElementThreads, 0, stream>>>(
-        static_cast<const T*>(in.raw()), in.row_stride(), static_cast<int>(in.size(1)), static_cast<float*>(memory),
-        in.size(1));
+        static_cast<const T*>(in.raw()), in.row_stride(), static_cast<int>(in.size(1)),
+        static_cast<float*>(memory), in.size(1));
   });
   CUDA_CHECK(cudaGetLastError());
   return out;
@@ -103,19 +110,30 @@ void launch_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cuda
 
 void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStream_t stream) {
   switch (x.size(0)) {
-    case 1: return launch_gemv<1>(args, x, out, stream);
-    case 2: return launch_gemv<2>(args, x, out, stream);
-    case 3: return launch_gemv<3>(args, x, out, stream);
-    case 4: return launch_gemv<4>(args, x, out, stream);
-    case 5: return launch_gemv<5>(args, x, out, stream);
-    case 6: return launch_gemv<6>(args, x, out, stream);
-    case 7: return launch_gemv<7>(args, x, out, stream);
-    case 8: return launch_gemv<8>(args, x, out, stream);
-    default: NF_CHECK(false) << x.size(0) << " rows";
+    case 1:
+      return launch_gemv<1>(args, x, out, stream);
+    case 2:
+      return launch_gemv<2>(args, x, out, stream);
+    case 3:
+      return launch_gemv<3>(args, x, out, stream);
+    case 4:
+      return launch_gemv<4>(args, x, out, stream);
+    case 5:
+      return launch_gemv<5>(args, x, out, stream);
+    case 6:
+      return launch_gemv<6>(args, x, out, stream);
+    case 7:
+      return launch_gemv<7>(args, x, out, stream);
+    case 8:
+      return launch_gemv<8>(args, x, out, stream);
+    default:
+      NF_CHECK(false) << x.size(0) << " rows";
   }
 }
 
-cudaDataType_t cuda_dtype(DType dtype) { return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF; }
+cudaDataType_t cuda_dtype(DType dtype) {
+  return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
+}
 
 }  // namespace
 
@@ -127,18 +145,23 @@ struct CudaBackend::MatmulPlan {
   cublasLtMatrixLayout_t out = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
 
-  // cuBLAS is column-major: out^T [out_features, rows] = W [out, in] x^T [in, rows], where row-major W is a transposed [in, out].
-  MatmulPlan(cublasLtHandle_t handle, ConstTensorView x_view, ConstTensorView weight_view, TensorView out_view) {
+  // cuBLAS is column-major: out^T [out_features, rows] = W [out, in] x^T [in, rows], where row-major W is a
+  // transposed [in, out].
+  MatmulPlan(cublasLtHandle_t handle, ConstTensorView x_view, ConstTensorView weight_view,
+             TensorView out_view) {
     const auto rows = static_cast<uint64_t>(x_view.size(0));
     const auto in_features = static_cast<uint64_t>(x_view.size(1));
     const auto out_features = static_cast<uint64_t>(weight_view.size(0));
     const cublasOperation_t transpose = CUBLAS_OP_T;
     CUDA_CHECK(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    CUDA_CHECK(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)));
+    CUDA_CHECK(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                              sizeof(transpose)));
     CUDA_CHECK(cublasLtMatrixLayoutCreate(&weight, cuda_dtype(weight_view.dtype()), in_features, out_features,
                                           weight_view.row_stride()));
-    CUDA_CHECK(cublasLtMatrixLayoutCreate(&x, cuda_dtype(x_view.dtype()), in_features, rows, x_view.row_stride()));
-    CUDA_CHECK(cublasLtMatrixLayoutCreate(&out, cuda_dtype(out_view.dtype()), out_features, rows, out_view.row_stride()));
+    CUDA_CHECK(
+        cublasLtMatrixLayoutCreate(&x, cuda_dtype(x_view.dtype()), in_features, rows, x_view.row_stride()));
+    CUDA_CHECK(cublasLtMatrixLayoutCreate(&out, cuda_dtype(out_view.dtype()), out_features, rows,
+                                          out_view.row_stride()));
     cublasLtMatmulPreference_t preference = nullptr;
     CUDA_CHECK(cublasLtMatmulPreferenceCreate(&preference));
     const auto workspace_bytes = static_cast<size_t>(kCublasWorkspaceBytes);
@@ -163,15 +186,15 @@ struct CudaBackend::MatmulPlan {
 };
 
 void CudaBackend::matmul(ConstTensorView x, ConstTensorView weight, TensorView out) {
-  const MatmulKey key{x.size(0),      x.size(1),        weight.size(0), x.row_stride(),
+  const MatmulKey key{x.size(0),        x.size(1), weight.size(0), x.row_stride(),
                       out.row_stride(), x.dtype(), out.dtype()};
   auto& plan = matmul_plans_[key];
   if (plan == nullptr) plan = std::make_shared<MatmulPlan>(cublas_, x, weight, out);
   const float one = 1;
   const float zero = 0;
-  CUDA_CHECK(cublasLtMatmul(cublas_, plan->operation, &one, weight.raw(), plan->weight, x.raw(), plan->x, &zero,
-                            out.raw(), plan->out, out.raw(), plan->out, &plan->algorithm, cublas_workspace_,
-                            static_cast<size_t>(kCublasWorkspaceBytes), stream_));
+  CUDA_CHECK(cublasLtMatmul(cublas_, plan->operation, &one, weight.raw(), plan->weight, x.raw(), plan->x,
+                            &zero, out.raw(), plan->out, out.raw(), plan->out, &plan->algorithm,
+                            cublas_workspace_, static_cast<size_t>(kCublasWorkspaceBytes), stream_));
 }
 
 void CudaBackend::linear(const LinearArgs& args) {
@@ -187,7 +210,8 @@ void CudaBackend::linear(const LinearArgs& args) {
   ConstTensorView x = args.x;
   ConstTensorView w = weight.weight;
   if (!tensor_cores && x.dtype() != DType::kF32) x = as_float(x, scratch(kXAsFloat, x.numel() * 4), stream_);
-  if (!tensor_cores && w.dtype() != DType::kF32) w = as_float(w, scratch(kWeightAsFloat, w.numel() * 4), stream_);
+  if (!tensor_cores && w.dtype() != DType::kF32)
+    w = as_float(w, scratch(kWeightAsFloat, w.numel() * 4), stream_);
   if (!weight.bias && (args.out.dtype() == x.dtype() || args.out.dtype() == DType::kF32)) {
     return matmul(x, w, args.out);
   }
@@ -199,8 +223,8 @@ void CudaBackend::linear(const LinearArgs& args) {
       using BiasT = DeviceType<typename decltype(bias_tag)::type>;
       using OutT = DeviceType<typename decltype(out_tag)::type>;
       add_bias_and_round<<<element_grid(num_rows, weight.out_features()), kElementThreads, 0, stream_>>>(
-          sums.data<float>(), static_cast<const BiasT*>(weight.bias.raw()), static_cast<int>(weight.out_features()),
-          static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+          sums.data<float>(), static_cast<const BiasT*>(weight.bias.raw()),
+          static_cast<int>(weight.out_features()), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
     });
   });
   CUDA_CHECK(cudaGetLastError());

@@ -1,5 +1,5 @@
-// Low-rank adapters, run by run: x A^T (a warp a rank and row) into fp32 scratch, then its product with B^T added to out.
-// rank <= kMaxRank (checked before launch).
+// Low-rank adapters, run by run: x A^T (a warp a rank and row) into fp32 scratch, then its product with B^T
+// added to out. rank <= kMaxRank (checked before launch).
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -16,26 +16,29 @@ constexpr int kExpandThreads = 128;
 constexpr int kMaxRank = 1024;
 
 template <typename XT, typename WeightT>
-__global__ void shrink(const XT* x, int64_t x_stride, const WeightT* a, int in_features, int rank, float* low_rank) {
+__global__ void shrink(const XT* x, int64_t x_stride, const WeightT* a, int in_features, int rank,
+                       float* low_rank) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int component = static_cast<int>(blockIdx.y * kWarpsPerBlock + threadIdx.x / 32);
   if (component >= rank) return;
   float sum = 0;
   for (int k = lane; k < in_features; k += 32) {
-    sum += to_float(x[blockIdx.x * x_stride + k]) * to_float(a[static_cast<int64_t>(component) * in_features + k]);
+    sum += to_float(x[blockIdx.x * x_stride + k]) *
+           to_float(a[static_cast<int64_t>(component) * in_features + k]);
   }
   sum = warp_sum(sum);
   if (lane == 0) low_rank[static_cast<int64_t>(blockIdx.x) * rank + component] = sum;
 }
 
 template <typename WeightT, typename OutT>
-__global__ void expand(const float* low_rank, const WeightT* b, int rank, int out_features, float scale, OutT* out,
-                       int64_t out_stride) {
+__global__ void expand(const float* low_rank, const WeightT* b, int rank, int out_features, float scale,
+                       OutT* out, int64_t out_stride) {
   const int column = static_cast<int>(blockIdx.y * kExpandThreads + threadIdx.x);
   if (column >= out_features) return;
   float sum = 0;
   for (int r = 0; r < rank; ++r) {
-    sum += low_rank[static_cast<int64_t>(blockIdx.x) * rank + r] * to_float(b[static_cast<int64_t>(column) * rank + r]);
+    sum += low_rank[static_cast<int64_t>(blockIdx.x) * rank + r] *
+           to_float(b[static_cast<int64_t>(column) * rank + r]);
   }
   OutT& element = out[blockIdx.x * out_stride + column];
   element = from_float<OutT>(to_float(element) + scale * sum);
@@ -54,7 +57,8 @@ void CudaBackend::lora_add(const LoraAddArgs& args) {
     auto* low_rank = static_cast<float*>(scratch(kScratchPurpose, num_rows * rank * 4));
     const ConstTensorView x = args.x.rows(run.begin, num_rows);
     const TensorView out = args.out.rows(run.begin, num_rows);
-    const dim3 shrink_grid(static_cast<unsigned>(num_rows), static_cast<unsigned>(ceil_div(rank, kWarpsPerBlock)));
+    const dim3 shrink_grid(static_cast<unsigned>(num_rows),
+                           static_cast<unsigned>(ceil_div(rank, kWarpsPerBlock)));
     const dim3 expand_grid(static_cast<unsigned>(num_rows),
                            static_cast<unsigned>(ceil_div<int64_t>(out.size(1), kExpandThreads)));
     dispatch_activation(x.dtype(), [&](auto x_tag) {
@@ -71,9 +75,9 @@ void CudaBackend::lora_add(const LoraAddArgs& args) {
       dispatch_activation(out.dtype(), [&](auto out_tag) {
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;
-        expand<<<expand_grid, kExpandThreads, 0, stream_>>>(low_rank, static_cast<const WeightT*>(weight.b.raw()), rank,
-                                                            static_cast<int>(out.size(1)), weight.scale,
-                                                            static_cast<OutT*>(out.raw()), out.row_stride());
+        expand<<<expand_grid, kExpandThreads, 0, stream_>>>(
+            low_rank, static_cast<const WeightT*>(weight.b.raw()), rank, static_cast<int>(out.size(1)),
+            weight.scale, static_cast<OutT*>(out.raw()), out.row_stride());
       });
     });
     CUDA_CHECK(cudaGetLastError());

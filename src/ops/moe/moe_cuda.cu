@@ -1,5 +1,6 @@
-// Moving rows to their experts and back. The sort is stable and deterministic: one block counts, scans and places, walking the
-// tokens in order (a batch has at most some thousand (token, expert) pairs; the copies around it move the bytes).
+// Moving rows to their experts and back. The sort is stable and deterministic: one block counts, scans and
+// places, walking the tokens in order (a batch has at most some thousand (token, expert) pairs; the copies
+// around it move the bytes).
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -10,13 +11,15 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kSortThreads = 1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
+constexpr int kSortThreads =
+    1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
 constexpr int kCopyThreads = 256;
 
-// Counting sort of the pairs by expert, stable in token order. Pairs pass through shared memory in tiles; thread e, which owns
-// expert e, finds its pairs by reading the tile: num_pairs broadcast reads in all, without atomics, so the order is fixed.
-__global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top_k, int num_experts, int32_t* offsets,
-                               int32_t* row_tokens, int32_t* row_of) {
+// Counting sort of the pairs by expert, stable in token order. Pairs pass through shared memory in tiles;
+// thread e, which owns expert e, finds its pairs by reading the tile: num_pairs broadcast reads in all,
+// without atomics, so the order is fixed.
+__global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top_k, int num_experts,
+                               int32_t* offsets, int32_t* row_tokens, int32_t* row_of) {
   __shared__ int32_t tile[kSortThreads];
   __shared__ int32_t counts[kSortThreads + 1];
   const int thread = static_cast<int>(threadIdx.x);
@@ -56,8 +59,8 @@ __global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top
 }
 
 template <typename T>
-__global__ void gather_tokens(const T* x, int64_t x_stride, const int32_t* row_tokens, int hidden_size, T* out,
-                              int64_t out_stride) {
+__global__ void gather_tokens(const T* x, int64_t x_stride, const int32_t* row_tokens, int hidden_size,
+                              T* out, int64_t out_stride) {
   const T* source = x + static_cast<int64_t>(row_tokens[blockIdx.x]) * x_stride;
   T* target = out + static_cast<int64_t>(blockIdx.x) * out_stride;
   for (int column = static_cast<int>(threadIdx.x); column < hidden_size; column += kCopyThreads) {
@@ -67,8 +70,8 @@ __global__ void gather_tokens(const T* x, int64_t x_stride, const int32_t* row_t
 
 template <typename InT, typename OutT>
 __global__ void combine_experts(const InT* expert_out, int64_t expert_stride, const int32_t* row_of,
-                                const float* expert_weights, int top_k, const InT* shared_out, int64_t shared_stride,
-                                int hidden_size, OutT* out, int64_t out_stride) {
+                                const float* expert_weights, int top_k, const InT* shared_out,
+                                int64_t shared_stride, int hidden_size, OutT* out, int64_t out_stride) {
   const int64_t token = blockIdx.x;
   for (int column = static_cast<int>(threadIdx.x); column < hidden_size; column += kCopyThreads) {
     float sum = 0;
@@ -110,10 +113,11 @@ void CudaBackend::moe_combine(const MoeCombineArgs& args) {
       using InT = DeviceType<typename decltype(in_tag)::type>;
       using OutT = DeviceType<typename decltype(out_tag)::type>;
       combine_experts<<<static_cast<unsigned>(args.out.size(0)), kCopyThreads, 0, stream_>>>(
-          static_cast<const InT*>(args.expert_out.raw()), args.expert_out.row_stride(), args.row_of.data<int32_t>(),
-          args.expert_weights.data<float>(), static_cast<int>(args.row_of.size(1)),
-          static_cast<const InT*>(args.shared.raw()), args.shared ? args.shared.row_stride() : 0,
-          static_cast<int>(args.out.size(1)), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+          static_cast<const InT*>(args.expert_out.raw()), args.expert_out.row_stride(),
+          args.row_of.data<int32_t>(), args.expert_weights.data<float>(),
+          static_cast<int>(args.row_of.size(1)), static_cast<const InT*>(args.shared.raw()),
+          args.shared ? args.shared.row_stride() : 0, static_cast<int>(args.out.size(1)),
+          static_cast<OutT*>(args.out.raw()), args.out.row_stride());
     });
   });
   CUDA_CHECK(cudaGetLastError());

@@ -31,7 +31,8 @@ void CudaBackend::relu2(const Relu2Args& args) {
     const int64_t num_rows = std::min<int64_t>(65535, args.x.size(0) - first);
     const ConstTensorView x = args.x.rows(first, num_rows);
     const TensorView out = args.out.rows(first, num_rows);
-    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(x.size(1), kThreads)), static_cast<unsigned>(num_rows));
+    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(x.size(1), kThreads)),
+                    static_cast<unsigned>(num_rows));
     dispatch_activation(x.dtype(), [&](auto tag) {
       using T = DeviceType<typename decltype(tag)::type>;
       relu2_rows<<<grid, kThreads, 0, stream_>>>(static_cast<const T*>(x.raw()), x.row_stride(), x.size(1),

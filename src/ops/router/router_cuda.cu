@@ -1,5 +1,5 @@
-// Choice of experts: one warp a token, experts strided over the lanes in registers; top_k rounds of a warp-wide maximum.
-// num_experts <= kMaxExperts, num_groups <= 32 (checked before launch). Launch-bound.
+// Choice of experts: one warp a token, experts strided over the lanes in registers; top_k rounds of a
+// warp-wide maximum. num_experts <= kMaxExperts, num_groups <= 32 (checked before launch). Launch-bound.
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -23,7 +23,8 @@ struct RouterShape {
   float scale;
 };
 
-// Whether `a` stands before `b` in the order of choice: larger values first, NaN before all, ties by lower index.
+// Whether `a` stands before `b` in the order of choice: larger values first, NaN before all, ties by lower
+// index.
 __device__ bool comes_before(float a, int a_idx, float b, int b_idx) {
   const bool a_nan = isnan(a);
   const bool b_nan = isnan(b);
@@ -62,10 +63,12 @@ __device__ float group_score(const float* choice, int group, int group_size) {
 }
 
 // Rounded once from double: two experts whose scores tie in the reference tie here, and go to the lower id.
-__device__ float sigmoid(float logit) { return static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(logit)))); }
+__device__ float sigmoid(float logit) {
+  return static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(logit))));
+}
 
-__global__ void choose_experts(RouterShape shape, const float* logits, int64_t logits_stride, const float* correction_bias,
-                               int32_t* expert_ids, float* expert_weights) {
+__global__ void choose_experts(RouterShape shape, const float* logits, int64_t logits_stride,
+                               const float* correction_bias, int32_t* expert_ids, float* expert_weights) {
   extern __shared__ float shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -103,7 +106,9 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
     int best_idx = 1 << 20;
     for (int i = 0; lane + i * 32 < shape.num_experts; ++i) {
       const int expert = lane + i * 32;
-      if ((chosen >> i & 1u) != 0 || (competing >> (shape.num_groups > 1 ? expert / group_size : 0) & 1u) == 0) continue;
+      if ((chosen >> i & 1u) != 0 ||
+          (competing >> (shape.num_groups > 1 ? expert / group_size : 0) & 1u) == 0)
+        continue;
       if (best_idx == 1 << 20 || comes_before(choice[expert], expert, best, best_idx)) {
         best = choice[expert];
         best_idx = expert;

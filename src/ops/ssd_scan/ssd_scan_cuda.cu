@@ -1,6 +1,7 @@
-// The selective scan as the recurrence, for decode and prefill alike. A block owns kRowsPerBlock channels of one head of one
-// sequence, a warp kRowsPerWarp of them with the state in registers (lanes along state_size), and walks the sequence's rows.
-// Decode is bandwidth-bound on the state (read and written once). state_size <= 32 * kMaxPerLane (checked before launch).
+// The selective scan as the recurrence, for decode and prefill alike. A block owns kRowsPerBlock channels of
+// one head of one sequence, a warp kRowsPerWarp of them with the state in registers (lanes along state_size),
+// and walks the sequence's rows. Decode is bandwidth-bound on the state (read and written once). state_size
+// <= 32 * kMaxPerLane (checked before launch).
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -42,8 +43,8 @@ struct HeadParameters {
 };
 
 template <typename T, typename OutT>
-__global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParameters parameters, Rows<T> x, Rows<T> b,
-                          Rows<T> c, Rows<T> dt_raw, float* ssm_state, OutT* y, int64_t y_stride) {
+__global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParameters parameters, Rows<T> x,
+                          Rows<T> b, Rows<T> c, Rows<T> dt_raw, float* ssm_state, OutT* y, int64_t y_stride) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_channel = static_cast<int>(blockIdx.x) * kRowsPerBlock + warp * kRowsPerWarp;
@@ -59,8 +60,8 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
   float* state_of_head =
       ssm_state == nullptr
           ? nullptr
-          : ssm_state + (static_cast<int64_t>(sequences.state_slots[sequence]) * shape.num_heads + head) * shape.head_dim *
-                            shape.state_size;
+          : ssm_state + (static_cast<int64_t>(sequences.state_slots[sequence]) * shape.num_heads + head) *
+                            shape.head_dim * shape.state_size;
   const bool resumes = state_of_head != nullptr && sequences.context_lens[sequence] > 0;
   float state[kRowsPerWarp][kMaxPerLane];
 #pragma unroll
@@ -69,7 +70,9 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
     for (int i = 0; i < kMaxPerLane; ++i) {
       const int n = lane + i * 32;
       const bool inside = n < shape.state_size && first_channel + r < shape.head_dim;
-      state[r][i] = resumes && inside ? state_of_head[static_cast<int64_t>(first_channel + r) * shape.state_size + n] : 0.0f;
+      state[r][i] = resumes && inside
+                        ? state_of_head[static_cast<int64_t>(first_channel + r) * shape.state_size + n]
+                        : 0.0f;
     }
   }
 
@@ -89,8 +92,9 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
       const int channel = first_channel + r;
-      const float x_value =
-          channel < shape.head_dim ? to_float(x.data[row * x.stride + head * shape.head_dim + channel]) : 0.0f;
+      const float x_value = channel < shape.head_dim
+                                ? to_float(x.data[row * x.stride + head * shape.head_dim + channel])
+                                : 0.0f;
       const float input = dt * x_value;
       float sum = 0;
 #pragma unroll
@@ -124,9 +128,11 @@ void CudaBackend::ssd_scan(const SsdScanArgs& args) {
   const RaggedRows& rows = *args.rows;
   if (rows.num_tokens == 0) return;
   NF_CHECK(args.state_size <= 32 * kMaxPerLane) << args.state_size;
-  NF_CHECK(args.b.dtype() == args.x.dtype() && args.c.dtype() == args.x.dtype() && args.dt_raw.dtype() == args.x.dtype())
+  NF_CHECK(args.b.dtype() == args.x.dtype() && args.c.dtype() == args.x.dtype() &&
+           args.dt_raw.dtype() == args.x.dtype())
       << "x, B, C and dt have one dtype on the GPU";
-  NF_CHECK(args.num_heads <= 65535 && rows.num_sequences <= 65535) << args.num_heads << ", " << rows.num_sequences;
+  NF_CHECK(args.num_heads <= 65535 && rows.num_sequences <= 65535)
+      << args.num_heads << ", " << rows.num_sequences;
   const ScanShape shape{static_cast<int>(args.head_dim), static_cast<int>(args.state_size),
                         static_cast<int>(args.num_heads / args.num_groups), static_cast<int>(args.num_heads)};
   const ScanSequences sequences{rows.cu_seqlens.data<int32_t>(), rows.context_lens.data<int32_t>(),
@@ -141,8 +147,9 @@ void CudaBackend::ssd_scan(const SsdScanArgs& args) {
       const auto view = [](const ConstTensorView& tensor) {
         return Rows<T>{static_cast<const T*>(tensor.raw()), tensor.row_stride()};
       };
-      scan_rows<<<grid, kWarps * 32, 0, stream_>>>(shape, sequences, parameters, view(args.x), view(args.b), view(args.c),
-                                                   view(args.dt_raw), args.ssm_state ? args.ssm_state.data<float>() : nullptr,
+      scan_rows<<<grid, kWarps * 32, 0, stream_>>>(shape, sequences, parameters, view(args.x), view(args.b),
+                                                   view(args.c), view(args.dt_raw),
+                                                   args.ssm_state ? args.ssm_state.data<float>() : nullptr,
                                                    static_cast<OutT*>(args.y.raw()), args.y.row_stride());
     });
   });

@@ -259,8 +259,8 @@ void Engine::run() {
       spdlog::critical("the engine's step failed: {}", e.what());
       fail(Error{ErrorCode::kUnavailable, fmt::format("the engine's step failed: {}", e.what()), {}});
     }
+    publish_stats();  // first: whoever has seen an output finds it counted
     output_.post(std::exchange(events_, {}));
-    publish_stats();
   }
 }
 

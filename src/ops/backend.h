@@ -66,7 +66,7 @@ class Backend {
 
 // The naive implementations in double precision: the oracle of the tests, and the formulas as code.
 [[nodiscard]] std::unique_ptr<Backend> make_reference_backend();
-// All cores (ThreadPool::global()), SIMD by Highway, large matrix products by oneDNN.
+// All cores (ThreadPool::global()), SIMD by Highway.
 [[nodiscard]] std::unique_ptr<Backend> make_cpu_backend();
 
 }  // namespace nemoforge::ops

@@ -77,6 +77,8 @@ Result<engine::Request> make_request(const GenerationFlags& flags, std::vector<i
   }
   request.max_tokens = flags.max_tokens;
   request.stop = flags.stop;
+  // <think> and </think> are special tokens in some vocabularies, and the split of the thought needs them.
+  request.skip_special_tokens = false;
   request.adapter = std::move(adapter);
   if (flags.reasoning_budget)
     request.thinking_budget = engine::ThinkingBudget{.max_tokens = *flags.reasoning_budget};

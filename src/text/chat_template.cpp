@@ -132,8 +132,10 @@ Result<NamedTemplates> read_config_templates(const io::Json& config, const std::
       return error(ErrorCode::kInvalidData, path + ": an entry of chat_template lacks name or template");
     const std::string name = named["name"].get<std::string>();
     if (name != "default" && name != "tool_use") continue;
-    NF_TRY(auto parsed,
-           parse_template(named["template"].get<std::string>(), path + ": chat_template '" + name + "'"));
+    std::string where = path;
+    where += ": template ";
+    where += name;
+    NF_TRY(auto parsed, parse_template(named["template"].get<std::string>(), where));
     (name == "default" ? out.standard : out.tool_use) = std::move(parsed);
   }
   return out;

@@ -314,8 +314,8 @@ void BoundArguments::set(size_t idx, Value value) {
   slots_[idx].given = true;
 }
 
-Value BoundArguments::get(size_t idx, Value when_absent) const {
-  return slots_[idx].given ? slots_[idx].value : std::move(when_absent);
+Value BoundArguments::get(size_t idx, const Value& when_absent) const {
+  return slots_[idx].given ? slots_[idx].value : when_absent;
 }
 
 Result<int64_t> BoundArguments::get_int(size_t idx, std::string_view name, int64_t when_absent) const {

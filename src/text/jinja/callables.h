@@ -56,7 +56,7 @@ class BoundArguments {
   void set(size_t idx, Value value);
   [[nodiscard]] bool has(size_t idx) const { return slots_[idx].given; }
   [[nodiscard]] const Value& get(size_t idx) const { return slots_[idx].value; }
-  [[nodiscard]] Value get(size_t idx, Value when_absent) const;
+  [[nodiscard]] Value get(size_t idx, const Value& when_absent) const;
   // The argument as 64-bit integer, or `when_absent`.
   [[nodiscard]] Result<int64_t> get_int(size_t idx, std::string_view name, int64_t when_absent) const;
   // The argument, which must be a string; empty where absent or None.

@@ -284,6 +284,7 @@ Status Interpreter::bind_parameters(const MacroObject& macro, Arguments argument
   }
   if (node.uses_kwargs) {
     std::vector<std::pair<Value, Value>> entries;
+    entries.reserve(keyword.size());
     for (auto& [key, value] : keyword) entries.emplace_back(string(key), std::move(value));
     scope.set(tree_.kwargs_id, dict(std::move(entries)));
   } else if (!keyword.empty()) {

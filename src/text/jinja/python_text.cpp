@@ -209,10 +209,7 @@ void append_json_string(std::string& out, std::string_view text, bool ensure_asc
       out += "\\b";
     } else if (c == '\f') {
       out += "\\f";
-    } else if (c < 0x20) {
-      out += "\\u";
-      append_hex(out, c, 4);
-    } else if (!ensure_ascii || c < 0x7F) {
+    } else if (c >= 0x20 && (!ensure_ascii || c < 0x7F)) {
       out += text.substr(begin, pos - begin);
     } else if (c < 0x10000) {
       out += "\\u";

@@ -79,6 +79,13 @@ Status merge_sort(Runtime& runtime, std::vector<std::pair<Value, Value>>& items,
   return {};
 }
 
+std::vector<Value> values_of(std::vector<std::pair<Value, Value>> keyed) {
+  std::vector<Value> out;
+  out.reserve(keyed.size());
+  for (auto& entry : keyed) out.push_back(std::move(entry.second));
+  return out;
+}
+
 // The `reverse` of a sort, for which Python wants a number.
 Result<bool> is_reversed(const Value& reverse) {
   if (reverse.is_integral()) return reverse.as_int() != 0;
@@ -167,16 +174,14 @@ Result<Value> dict_sort(Runtime& runtime, const Value& value, Arguments& argumen
   }
   NF_TRY(const bool reverse, is_reversed(args.get(2, Value(false))));
   NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, reverse));
-  std::vector<Value> out;
-  for (auto& entry : keyed) out.push_back(std::move(entry.second));
-  return runtime.list(std::move(out));
+  return runtime.list(values_of(std::move(keyed)));
 }
 
 Result<Value> sort(Runtime& runtime, const Value& value, Arguments& arguments) {
   NF_TRY(auto args, bind("sort", arguments, {"reverse", "case_sensitive", "attribute"}));
   const bool case_sensitive = is_true(args.get(1));
   std::vector<AttributePath> paths;
-  const Value attribute = args.get(2);
+  const Value& attribute = args.get(2);
   if (attribute.is_string()) {
     const std::string& text = attribute.text();
     for (size_t begin = 0; begin <= text.size();) {
@@ -202,9 +207,7 @@ Result<Value> sort(Runtime& runtime, const Value& value, Arguments& arguments) {
   }
   NF_TRY(const bool reverse, is_reversed(args.get(0, Value(false))));
   NF_RETURN_IF_ERROR(merge_sort(runtime, keyed, reverse));
-  std::vector<Value> out;
-  for (auto& entry : keyed) out.push_back(std::move(entry.second));
-  return runtime.list(std::move(out));
+  return runtime.list(values_of(std::move(keyed)));
 }
 
 struct KeyLess {
@@ -355,7 +358,8 @@ Result<Value> map(Runtime& runtime, const Value& value, Arguments& arguments) {
   }
   const Value name = arguments.positional[0];
   const Filter* filter = name.is_string() ? find_filter(name.text()) : nullptr;
-  if (filter == nullptr && !items.empty()) {
+  if (items.empty()) return runtime.iterator({});
+  if (filter == nullptr) {
     NF_TRY(const std::string repr, to_repr(runtime, name));
     return error(ErrorCode::kUnsupported, "unknown filter " + repr);
   }

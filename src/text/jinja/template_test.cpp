@@ -53,6 +53,7 @@ TEST(JinjaTemplate, threads_may_share_a_template) {
   const std::string expected = parsed->render({}).value();
   std::vector<std::string> results(4);
   std::vector<std::thread> threads;
+  threads.reserve(results.size());
   for (std::string& result : results) {
     threads.emplace_back([&] {
       for (int i = 0; i < 20; ++i) result = parsed->render({}).value();

@@ -264,7 +264,7 @@ Result<Value> to_json_filter(Runtime& runtime, const Value& value, Arguments& ar
   JsonStyle style;
   style.ensure_ascii = is_true(args.get(0));
   style.sort_keys = is_true(args.get(3));
-  const Value indent = args.get(1);
+  const Value& indent = args.get(1);
   if (indent.is_string()) {
     style.indent = indent.text();
   } else if (!indent.is_none()) {
@@ -273,7 +273,7 @@ Result<Value> to_json_filter(Runtime& runtime, const Value& value, Arguments& ar
     style.indent = std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
   }
   if (style.indent) style.item_separator = ",";
-  const Value separators = args.get(2);
+  const Value& separators = args.get(2);
   if (!separators.is_none()) {
     NF_TRY(const auto both, iterate(runtime, separators));
     if (both.size() != 2 || !both[0].is_string() || !both[1].is_string()) {

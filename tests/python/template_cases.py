@@ -713,6 +713,8 @@ STATEMENTS = [
     ("for undefined", "{% for i in missing %}x{% else %}none{% endfor %}", {}),
     ("for number", "{% for i in 5 %}x{% endfor %}", {}),
     ("for none", "{% for i in none %}x{% endfor %}", {}),
+    ("for target with trailing comma", "{% for k, in nested %}{{ k }}{% endfor %}", {}),
+    ("for tuple and recursive", "{% for i in 1, recursive %}{{ i }},{% endfor %}", {}),
     ("for tuple literal", "{% for i in 1, 2, 3 %}{{ i }}{% endfor %}", {}),
     ("for filter", "{% for i in numbers if i > 1 %}{{ loop.index }}/{{ loop.length }}:{{ i }} {% else %}none{% endfor %}", {}),
     ("for filter without match", "{% for i in numbers if i > 9 %}x{% else %}none{% endfor %}", {}),

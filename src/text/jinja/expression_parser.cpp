@@ -5,15 +5,14 @@
 
 namespace nemoforge::text::jinja {
 
-// One expression, or several with commas between them: a tuple. `end_name` ends it as a closing bracket does.
-Result<ExpressionPtr> Parser::parse_tuple(bool with_conditional, bool in_parentheses,
-                                          std::string_view end_name) {
+// One expression, or several with commas between them: a tuple.
+Result<ExpressionPtr> Parser::parse_tuple(bool with_conditional, bool in_parentheses) {
   const int line = current().line;
   std::vector<ExpressionPtr> items;
   bool is_tuple = false;
   while (true) {
     if (current().type == TokenType::kVariableEnd || current().type == TokenType::kBlockEnd ||
-        current().is_operator(")") || (!end_name.empty() && current().is_name(end_name))) {
+        current().is_operator(")")) {
       break;
     }
     NF_TRY(auto item, parse_expression(with_conditional));

@@ -197,7 +197,7 @@ Result<StatementPtr> Parser::parse_for() {
   --loop_depth_;
   if (!current().is_name("in")) return unexpected_token("in");
   next();
-  NF_TRY(node->iterable, parse_tuple(false, false, "recursive"));
+  NF_TRY(node->iterable, parse_tuple(false));
   const size_t first_unknown = unknown_names_.size();
   if (skip_name("if")) {
     NF_TRY(node->condition, parse_expression());
@@ -275,7 +275,7 @@ Result<Target> Parser::parse_target(bool allow_attributes) {
   tuple.line = current().line;
   while (true) {
     const bool at_end = current().type == TokenType::kVariableEnd || current().type == TokenType::kBlockEnd ||
-                        current().is_operator(")") || current().is_name("in");
+                        current().is_operator(")");
     if (at_end) {
       if (!tuple.is_tuple)
         return syntax_error(tuple.line, "Expected an expression, got '" + describe(current()) + "'");

@@ -80,8 +80,7 @@ class Parser {
   [[nodiscard]] tl::unexpected<Error> unknown_tag(const std::string& name, int line) const;
 
   // Expressions, from the loosest binding to the tightest.
-  [[nodiscard]] Result<ExpressionPtr> parse_tuple(bool with_conditional, bool in_parentheses = false,
-                                                  std::string_view end_name = {});
+  [[nodiscard]] Result<ExpressionPtr> parse_tuple(bool with_conditional, bool in_parentheses = false);
   [[nodiscard]] Result<ExpressionPtr> parse_expression(bool with_conditional = true);
   [[nodiscard]] Result<ExpressionPtr> parse_conditional();
   [[nodiscard]] Result<ExpressionPtr> parse_or();

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/standard_input.h"
+#include "engine/generate.h"
 #include "io/json.h"
 #include "text/chat_template.h"
 #include "text/reasoning.h"
@@ -101,20 +102,22 @@ class Conversation {
         print((whole.content.size() == delta.content.size() && !whole.reasoning.empty() ? "\n" : "") +
               delta.content);
     };
-    auto completion = complete(*generator_.engine, std::move(request),
-                               [&](std::string_view text) { show(parser.push(text)); });
-    if (!completion) {
-      // The conversation goes on without the question that could not be answered (too long for the context,
-      // say).
+    const auto completions =
+        engine::generate(*generator_.engine, std::move(request), [&](const engine::RequestOutput& output) {
+          show(parser.push(output.text));
+          return written_.has_value();  // nobody reads any more: no need to go on
+        });
+    if (!completions) {
+      // The conversation goes on without the question that could not be answered (too long, say).
       messages_.erase(messages_.size() - 1);
-      print(completion.error().to_string() + "\n");
+      print(completions.error().to_string() + "\n");
       return written_;
     }
     show(parser.finish());
     io::Json message = {{"role", "assistant"}, {"content", whole.content}};
     if (!whole.reasoning.empty()) message["reasoning_content"] = whole.reasoning;
     messages_.push_back(std::move(message));
-    print("\n" + dim(statistics(completion->finish)) + "\n");
+    print("\n" + dim(statistics(completions->front().finish)) + "\n");
     return written_;
   }
 

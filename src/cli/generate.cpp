@@ -1,4 +1,6 @@
 // nemoforge generate: one completion of a prompt.
+#include "engine/generate.h"
+
 #include <charconv>
 #include <iostream>
 #include <memory>
@@ -55,7 +57,7 @@ Result<std::vector<int32_t>> prompt_of(const GenerateConfig& config, const text:
   return tokenizer.encode(prompt);
 }
 
-io::Json logprobs_json(const Completion& completion) {
+io::Json logprobs_json(const engine::Completion& completion) {
   io::Json list = io::Json::array();
   for (const sampling::SampledToken& token : completion.tokens) {
     io::Json top = io::Json::array();
@@ -72,7 +74,7 @@ double seconds_between(engine::Clock::time_point begin, engine::Clock::time_poin
   return std::chrono::duration<double>(end - begin).count();
 }
 
-io::Json completion_json(const Completion& completion, const std::vector<int32_t>& prompt_token_ids,
+io::Json completion_json(const engine::Completion& completion, const std::vector<int32_t>& prompt_token_ids,
                          bool with_logprobs) {
   const engine::Finish& finish = completion.finish;
   io::Json token_ids = io::Json::array();
@@ -109,10 +111,12 @@ Status run_generate(const GenerateConfig& config) {
          make_request(config.generation, prompt_token_ids, generator.loaded.adapter));
 
   Status written;
-  NF_TRY(const Completion completion,
-         complete(*generator.engine, std::move(request), [&](std::string_view text) {
-           if (!config.json && written) written = write_standard_output(text);
-         }));
+  const auto show = [&](const engine::RequestOutput& output) {
+    if (!config.json) written = write_standard_output(output.text);
+    return written.has_value();  // nobody reads any more: no need to go on
+  };
+  NF_TRY(const auto completions, engine::generate(*generator.engine, std::move(request), show));
+  const engine::Completion& completion = completions[0];
   NF_RETURN_IF_ERROR(written);
   const bool with_logprobs = config.generation.top_logprobs.has_value();
   NF_RETURN_IF_ERROR(write_standard_output(

@@ -1,20 +1,12 @@
 #include "cli/generation.h"
 
 #include <charconv>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <utility>
 
 #include <CLI/CLI.hpp>
 
-#include "base/interrupt.h"
-
 namespace nemoforge::cli {
 namespace {
-
-// How often a wait looks whether Ctrl-C was pressed.
-constexpr std::chrono::milliseconds kInterruptPoll{50};
 
 Result<std::pair<int32_t, float>> parse_logit_bias(const std::string& text) {
   const size_t equals = text.find('=');
@@ -93,48 +85,6 @@ Result<Generator> make_generator(const ModelFlags& flags, const engine::EngineCo
   NF_TRY(generator.engine,
          engine::Engine::create(*generator.loaded.model, generator.tokenizer.get(), config));
   return generator;
-}
-
-Result<Completion> complete(engine::Engine& engine, engine::Request request,
-                            const std::function<void(std::string_view)>& on_text) {
-  // Shared with the engine's output thread.
-  struct State {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::string unseen_text;
-    Completion completion;
-    bool finished = false;
-  };
-  const auto state = std::make_shared<State>();
-  NF_TRY(const engine::RequestId id,
-         engine.add_request(std::move(request), [state](engine::RequestOutput&& output) {
-           const std::lock_guard lock(state->mutex);
-           state->unseen_text += output.text;
-           for (sampling::SampledToken& token : output.tokens)
-             state->completion.tokens.push_back(std::move(token));
-           if (output.finish) state->completion.finish = std::move(*output.finish);
-           state->finished = output.request_finished;
-           state->changed.notify_one();
-         }));
-  bool cancelled = false;
-  std::unique_lock lock(state->mutex);
-  for (;;) {
-    state->changed.wait_for(lock, kInterruptPoll,
-                            [&] { return state->finished || !state->unseen_text.empty(); });
-    const std::string text = std::exchange(state->unseen_text, {});
-    const bool finished = state->finished;
-    lock.unlock();
-    if (!text.empty()) on_text(text);
-    if (!cancelled && interrupted()) {
-      engine.cancel(id);
-      cancelled = true;
-    }
-    lock.lock();
-    state->completion.text += text;
-    if (finished) break;
-  }
-  if (state->completion.finish.error) return tl::unexpected<Error>(*state->completion.finish.error);
-  return std::move(state->completion);
 }
 
 }  // namespace nemoforge::cli

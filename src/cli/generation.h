@@ -46,17 +46,4 @@ struct Generator {
 
 [[nodiscard]] Result<Generator> make_generator(const ModelFlags& flags, const engine::EngineConfig& config);
 
-// The outputs of a request with one completion, put together.
-struct Completion {
-  std::string text;
-  std::vector<sampling::SampledToken> tokens;
-  engine::Finish finish;
-};
-
-// Runs one request to its end; `on_text` sees the text as it comes. Ctrl-C ends the completion with kAbort
-// (where install_interrupt_handler was called). The error of a request that the engine refuses or that fails
-// in it.
-[[nodiscard]] Result<Completion> complete(engine::Engine& engine, engine::Request request,
-                                          const std::function<void(std::string_view)>& on_text);
-
 }  // namespace nemoforge::cli

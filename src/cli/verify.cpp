@@ -7,6 +7,7 @@
 #include <thread>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/interrupt.h"
@@ -52,6 +53,22 @@ Status verify_one(const VerifyConfig& config, const verify::Verifier& verifier) 
   return {};
 }
 
+// One line a trace: problem, sample, tokens, tokens/s (of the trace's own time in the engine), newest
+// verdict.
+Status print_table(const store::RunStore& store) {
+  std::cout << fmt::format("\n{:<28} {:>6} {:>7} {:>9}  {}\n", "problem", "sample", "tokens", "tokens/s",
+                           "verdict");
+  return store.for_each_trace([](store::JudgedTrace&& judged) {
+    const store::Trace& trace = judged.trace;
+    const double seconds = static_cast<double>(trace.finished_ms - trace.started_ms) / 1e3;
+    std::cout << fmt::format("{:<28} {:>6} {:>7} {:>9.0f}  {}\n", trace.problem_id, trace.sample_idx,
+                             trace.num_completion_tokens,
+                             seconds > 0 ? static_cast<double>(trace.num_completion_tokens) / seconds : 0.0,
+                             judged.verdict ? judged.verdict->verdict : "-");
+    return true;
+  });
+}
+
 Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifier) {
   install_interrupt_handler();
   NF_TRY(store::RunStore store,
@@ -72,7 +89,9 @@ Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifie
   }
   NF_TRY(const store::Summary summary, store.summary());
   if (!config.json) {
-    std::cout << summary.num_correct << " of " << summary.num_verified << " verified traces are correct, "
+    NF_RETURN_IF_ERROR(print_table(store));
+    std::cout << '\n'
+              << summary.num_correct << " of " << summary.num_verified << " verified traces are correct, "
               << summary.num_problems_solved << " of " << summary.num_problems << " problems solved\n";
     for (const auto& [verdict, count] : summary.verdicts)
       std::cout << "  " << verdict << ": " << count << '\n';
@@ -93,7 +112,7 @@ Status run_verify(const VerifyConfig& config) {
 
 void add_verify_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<VerifyConfig>();
-  config->options.version = "nemoforge";
+  config->options.version = app.version().substr(app.version().rfind(' ') + 1);
   config->options.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   CLI::App* command =
       add_command(app, outcome, "verify", "Judges kernels: whether they are right, and Triton's work",

@@ -52,14 +52,16 @@ template <typename T>
 
 }  // namespace nemoforge
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `lhs` is a declaration and `tmp` a name.
 // Evaluates `expr` (a Result); returns its error from the enclosing function, else declares `lhs` with its
 // value.
 #define NF_CONCAT_INNER(a, b) a##b
 #define NF_CONCAT(a, b) NF_CONCAT_INNER(a, b)
-#define NF_TRY_IMPL(tmp, lhs, expr)                                       \
-  auto tmp = (expr);                                                      \
-  if (!tmp) return ::nemoforge::forward_error(std::move(tmp)); /*NOLINT*/ \
+#define NF_TRY_IMPL(tmp, lhs, expr)                            \
+  auto tmp = (expr);                                           \
+  if (!tmp) return ::nemoforge::forward_error(std::move(tmp)); \
   lhs = std::move(*tmp)
+// NOLINTEND(bugprone-macro-parentheses)
 #define NF_TRY(lhs, expr) NF_TRY_IMPL(NF_CONCAT(nf_result_, __COUNTER__), lhs, expr)
 
 // Evaluates `expr` (a Status); returns its error from the enclosing function.

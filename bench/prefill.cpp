@@ -24,7 +24,7 @@ Result<PrefillResult> run_prefill(model::Model& model, const PrefillOptions& opt
     sequences.prefill(model, 0, 0, ids, options.chunk_size);
     if (repetition >= 0) seconds.push_back(watch.seconds());
   }
-  const auto num_chunks = static_cast<double>(options.prompt_len / options.chunk_size);
+  const auto num_chunks = static_cast<double>(div_exact(options.prompt_len, options.chunk_size));
   const std::vector<MatrixProduct> products = prefill_products(config, options.chunk_size);
   PrefillResult result;
   result.prompt = summarise(std::move(seconds));

@@ -21,7 +21,6 @@ using io::Json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 // A problem of its own structure for each name.

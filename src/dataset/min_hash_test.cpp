@@ -12,7 +12,6 @@
 namespace nemoforge::dataset {
 namespace {
 
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 

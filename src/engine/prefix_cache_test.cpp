@@ -8,8 +8,6 @@
 namespace nemoforge::engine {
 namespace {
 
-using ::testing::ElementsAre;
-
 class PrefixCacheTest : public ::testing::Test {
  protected:
   // A prompt whose tokens were computed by a sequence that is gone: kept, with snapshots at `positions`.

@@ -233,7 +233,8 @@ void SafetensorsFile::forget(const ConstTensorView& tensor) const {
   file_.forget({begin, static_cast<size_t>(tensor.numel() * dtype_bytes(tensor.dtype()))});
 }
 
-Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, std::vector<TensorSpec> specs,
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path,
+                                                    const std::vector<TensorSpec>& specs,
                                                     const SafetensorsFile::Metadata& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -283,7 +284,7 @@ Status write_safetensors(const std::string& path, std::span<const NamedTensor> t
     NF_CHECK(item->tensor.is_contiguous()) << item->name;
     specs.push_back({item->name, item->tensor.dtype(), item->tensor.shape()});
   }
-  NF_TRY(SafetensorsWriter writer, SafetensorsWriter::create(path, std::move(specs), metadata));
+  NF_TRY(SafetensorsWriter writer, SafetensorsWriter::create(path, specs, metadata));
   for (const NamedTensor* item : order) {
     const auto bytes = static_cast<size_t>(item->tensor.numel() * dtype_bytes(item->tensor.dtype()));
     NF_RETURN_IF_ERROR(writer.write({static_cast<const std::byte*>(item->tensor.raw()), bytes}));

@@ -62,7 +62,7 @@ class SafetensorsWriter {
  public:
   // The tensors are laid out in the order of `specs`, whose names must differ (NF_CHECK).
   [[nodiscard]] static Result<SafetensorsWriter> create(const std::string& path,
-                                                        std::vector<TensorSpec> specs,
+                                                        const std::vector<TensorSpec>& specs,
                                                         const SafetensorsFile::Metadata& metadata = {});
   // Appends bytes of the data; pieces of any size, in the order of the specs.
   [[nodiscard]] Status write(std::span<const std::byte> bytes);

@@ -53,7 +53,7 @@ void attention(benchmark::State& state) {
       seconds = std::min(seconds, fastest_seconds(3, [&](int) { backend->attention(args); }));
     }
   }
-  const double num_scores = static_cast<double>(num_rows * context_len + num_rows * (num_rows + 1) / 2);
+  const double num_scores = static_cast<double>(2 * num_rows * context_len + num_rows * (num_rows + 1)) / 2;
   const double gflop = 4e-9 * num_scores * static_cast<double>(args.num_heads * args.head_dim);
   const double bytes = 2.0 * static_cast<double>((context_len + num_rows) * static_cast<int64_t>(row_bytes));
   state.counters["us"] = seconds * 1e6;

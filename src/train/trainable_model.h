@@ -1,0 +1,94 @@
+// A model whose gradients can be computed: all of its weights, or a LoRA adapter on frozen ones.
+//
+// The forward pass is that of serving (model/layers), so that trainer and server agree. Only the residual
+// stream before each layer is kept; a layer is computed again when its gradients are due.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/config.h"
+#include "model/lora_adapter.h"
+#include "model/weights.h"
+#include "ops/backend.h"
+#include "tensor/tensor_view.h"
+#include "train/parameters.h"
+#include "train/train_batch.h"
+
+namespace nemoforge::train {
+
+// Which linear layers get an adapter pair. The router never does.
+struct LoraTargets {
+  bool attention = true;       // q_proj, k_proj, v_proj, o_proj
+  bool mamba = true;           // in_proj, out_proj
+  bool shared_experts = true;  // up_proj, down_proj
+  bool experts = true;         // up_proj, down_proj of every routed expert
+  bool mlp = true;             // up_proj, down_proj of the dense layers
+};
+
+struct LoraOptions {
+  LoraTargets targets;
+  int64_t rank = 16;
+  double alpha = 32;
+  bool use_rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
+  uint64_t seed = 0;        // of the initial values
+};
+
+// A tensor of the checkpoint that does not train, for writing the checkpoint.
+struct FrozenTensor {
+  std::string name;
+  ConstTensorView value;  // in the shape that the file has
+};
+
+// Move-only. Not for several threads at once.
+class TrainableModel {
+ public:
+  // All weights train, but for the router's correction bias: they are copied to f32 master weights, which are
+  // also what is computed with. The backend must outlive the model. kUnsupported where the backend has no
+  // training ops, kResourceExhausted where memory does not suffice.
+  [[nodiscard]] static Result<TrainableModel> full(const model::ModelConfig& config, model::Weights weights,
+                                                   ops::Backend& backend);
+
+  // A new adapter trains on frozen weights, which keep their stored element types: A uniform in
+  // +-1 / sqrt(in_features) (PEFT's Kaiming initialisation with a = sqrt(5)), B zero. Parameters have PEFT's
+  // per-expert names ("base_model.model.backbone.layers.1.mixer.experts.7.up_proj.lora_A.weight"). Errors as
+  // above; kInvalidArgument where the rank is not positive or the model has none of the targets.
+  [[nodiscard]] static Result<TrainableModel> lora(const model::ModelConfig& config, model::Weights weights,
+                                                   const LoraOptions& options, ops::Backend& backend);
+
+  TrainableModel(TrainableModel&&) noexcept;
+  TrainableModel& operator=(TrainableModel&&) noexcept;
+  ~TrainableModel();
+
+  // Adds scale * d(sum of the targets' losses) / d(parameter) to the gradients. kInvalidArgument where ids,
+  // targets or cu_seqlens are out of range.
+  [[nodiscard]] Result<LossSum> accumulate_gradients(const TrainBatch& batch, float scale);
+  // The losses alone.
+  [[nodiscard]] Result<LossSum> evaluate(const TrainBatch& batch);
+  // Likewise, each row's: [num_rows], 0 where it has no target.
+  [[nodiscard]] Result<std::vector<float>> token_losses(const TrainBatch& batch);
+  void zero_gradients();
+
+  // Values may be overwritten between passes (by an optimizer, by resuming a run).
+  [[nodiscard]] ParameterSet& parameters();
+  // full: what the checkpoint has beside the parameters. lora: empty.
+  [[nodiscard]] const std::vector<FrozenTensor>& frozen() const;
+  [[nodiscard]] const model::ModelConfig& config() const;
+  // With the values under training.
+  [[nodiscard]] const model::ModelWeights& weights() const;
+  // Null for full training.
+  [[nodiscard]] const model::LoraAdapter* adapter() const;
+  [[nodiscard]] ops::Backend& backend();
+  // Memory held for activations.
+  [[nodiscard]] int64_t workspace_bytes() const;
+
+ private:
+  struct State;
+  explicit TrainableModel(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace nemoforge::train

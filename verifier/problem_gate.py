@@ -3,6 +3,7 @@
 import torch
 
 from distributions import KINDS, make_inputs
+from formula_noise import widened
 from problem import TOLERANCE, outputs_of, worst_ratio
 from tensors import leaves, map_tensors
 
@@ -52,13 +53,12 @@ def examine(problem, seeds):
         if ratio > 0.25 and kind != "plain":
             continue
         kept.append(kind)
+        tolerances = widened(problem, model, x, oracle, [TOLERANCE.get(e.dtype, 1e-4) for e in first])
         y = make_inputs(problem.module.get_inputs, seeds[5] + number, kind if kind not in ("zeros", "ramp") else "normal")
         other = outputs_of(problem.oracle(model, y))
         passing = set()
         for name, null in _nulls(oracle, x, other):
-            worst = max(
-                worst_ratio(v, r, TOLERANCE.get(e.dtype, 1e-4)) for v, r, e in zip(null, oracle, first)
-            )
+            worst = max(worst_ratio(v, r, t) for v, r, t in zip(null, oracle, tolerances))
             margins[name] = max(margins.get(name, 0.0), min(worst, 1e9))
             if worst <= NULL_MARGIN:
                 passing.add(name)

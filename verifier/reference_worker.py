@@ -11,6 +11,7 @@ import torch
 
 import problem_gate
 from distributions import TIES, kernelbench_seeds, make_inputs
+from formula_noise import widened
 from frames import Channel
 from problem import TOLERANCE, OperatorList, Problem, ProblemError, outputs_of, to_fp16, to_tf32, worst_ratio
 from shrink import reduced_constants
@@ -95,15 +96,16 @@ class Worker:
         if kind in TIES and not all(e.dtype.is_floating_point for e in eager):
             why = "an index is not unique on it"
         factor = min(max(1.0, ratio / MAX_EAGER_SHARE), MAX_TOLERANCE_FACTOR) if math.isfinite(ratio) else 1.0
+        tolerances = widened(self._problem, model, inputs, oracle, [TOLERANCE.get(e.dtype, 0.0) for e in eager])
         described = []
-        for e, r in zip(eager, oracle):
+        for e, r, tolerance in zip(eager, oracle, tolerances):
             if e.dtype not in DTYPE_NAMES:
                 raise ProblemError(f"the reference returns {e.dtype}")
             described.append({
                 "dtype": DTYPE_NAMES[e.dtype],
                 "shape": list(e.shape),
                 "floating": e.dtype.is_floating_point,
-                "tolerance": TOLERANCE.get(e.dtype, 0.0) * factor,
+                "tolerance": max(tolerance, TOLERANCE.get(e.dtype, 0.0) * factor),
                 "element_bytes": e.element_size(),
             })
             wide = torch.float64 if e.dtype.is_floating_point else torch.int64

@@ -51,6 +51,15 @@ TEST(ParseJson, refuses_duplicate_keys_on_request_in_any_object) {
   EXPECT_EQ(value.error().message, "invalid JSON: the key \"c\" occurs twice");
 }
 
+TEST(ParseJson, errors_do_not_repeat_the_documents_bytes) {
+  const auto value = parse_json("{\"a\": \"\xff\xfe\"}");
+  ASSERT_FALSE(value.has_value());
+  EXPECT_EQ(
+      value.error().message,
+      "invalid JSON: parse error at line 1, column 8: syntax error while parsing value - invalid string: "
+      "ill-formed UTF-8 byte");
+}
+
 TEST(ParseJson, bounds_nesting_without_counting_brackets_in_strings) {
   EXPECT_TRUE(parse_json(R"(["[[[[[[", "\"[["])", {.max_depth = 1}));
   EXPECT_FALSE(parse_json("[[1]]", {.max_depth = 1}));

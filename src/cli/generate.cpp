@@ -45,11 +45,17 @@ Result<std::vector<int32_t>> parse_prompt_ids(const std::string& text) {
   }
 }
 
+Result<io::Json> read_messages(const std::string& path) {
+  if (path != "-") return io::read_json_file(path);
+  NF_TRY(const std::string text, read_standard_input());
+  return io::parse_json(text);
+}
+
 Result<std::vector<int32_t>> prompt_of(const GenerateConfig& config, const text::Tokenizer& tokenizer) {
   if (!config.prompt_ids.empty()) return parse_prompt_ids(config.prompt_ids);
   if (config.messages.empty()) return tokenizer.encode(config.prompt);
   NF_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::load(config.model.model));
-  NF_TRY(io::Json body, io::read_json_file(config.messages));
+  NF_TRY(io::Json body, read_messages(config.messages));
   // A bare array of messages, or a request with messages, tools and template arguments.
   if (body.is_array()) body = io::Json{{"messages", std::move(body)}};
   NF_TRY(const text::ChatRequest request, text::ChatRequest::from_json(body));
@@ -138,9 +144,10 @@ void add_generate_command(CLI::App& app, Outcome& outcome) {
   add_model_flags(*command, config->model);
   command->add_option("--prompt", config->prompt,
                       "Text to continue, as it is (special tokens in it are recognised)");
-  command->add_option(
-      "--messages", config->messages,
-      "JSON file with chat messages (an array, or an object with messages, tools, chat_template_kwargs)");
+  command->add_option("--messages", config->messages,
+                      "JSON file with chat messages (an array, or an object with messages, tools, "
+                      "chat_template_kwargs); - is "
+                      "standard input");
   command->add_option("--prompt-ids", config->prompt_ids, "Token ids to continue: 5,9,12");
   add_generation_flags(*command, config->generation);
   command->add_flag("--json", config->json,

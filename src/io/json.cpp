@@ -163,8 +163,8 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
     if (limits.allow_non_finite || limits.reject_duplicate_keys) return parse_observed(text, limits);
     return Json::parse(text);
   } catch (const nlohmann::json::exception& failure) {
-    // The library's text begins with "[json.exception.parse_error.101] "; what follows says where. Its end may
-    // repeat the document's own bytes, which are of any length and need not be UTF-8.
+    // The library's text begins with "[json.exception.parse_error.101] "; what follows says where. Its end
+    // may repeat the document's own bytes, which are of any length and need not be UTF-8.
     std::string message = failure.what();
     if (const size_t end = message.find("] "); end != std::string::npos) message = message.substr(end + 2);
     message = message.substr(0, message.find("; last read: "));

@@ -1,0 +1,84 @@
+#include "train/adamw.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "train/schedule.h"
+
+namespace nemoforge::train {
+namespace {
+
+struct OneParameter {
+  explicit OneParameter(std::vector<float> initial, bool weight_decay)
+      : value(std::move(initial)), grad(value.size(), 0.0f) {
+    Parameter parameter;
+    const Shape shape{static_cast<int64_t>(value.size())};
+    parameter.value = TensorView(value.data(), shape);
+    parameter.grad = TensorView(grad.data(), shape);
+    parameter.weight_decay = weight_decay;
+    set.parameters.push_back(parameter);
+  }
+  std::vector<float> value;
+  std::vector<float> grad;
+  ParameterSet set;
+};
+
+// The formula of the header in f64.
+double expected_after(int num_steps, double p, const std::vector<double>& grads, double rate, double decay,
+                      const AdamWOptions& options) {
+  double m = 0;
+  double v = 0;
+  for (int t = 1; t <= num_steps; ++t) {
+    const double grad = grads[static_cast<size_t>(t - 1)];
+    p -= rate * decay * p;
+    m = options.beta1 * m + (1 - options.beta1) * grad;
+    v = options.beta2 * v + (1 - options.beta2) * grad * grad;
+    const double corrected_m = m / (1 - std::pow(options.beta1, t));
+    const double corrected_v = v / (1 - std::pow(options.beta2, t));
+    p -= rate * corrected_m / (std::sqrt(corrected_v) + options.epsilon);
+  }
+  return p;
+}
+
+TEST(AdamW, follows_its_formula) {
+  for (const bool weight_decay : {false, true}) {
+    OneParameter parameter({0.5f, -2.0f, 3.0f}, weight_decay);
+    const AdamWOptions options{.weight_decay = 0.1};
+    AdamW optimizer(parameter.set, options);
+    const std::vector<double> grads = {0.3, -0.7, 0.01, 2.0, -0.5};
+    for (int step = 0; step < 5; ++step) {
+      // Twice the gradient, halved by the scale.
+      for (float& grad : parameter.grad) grad = static_cast<float>(2 * grads[static_cast<size_t>(step)]);
+      optimizer.update(parameter.set, step, 0.01, 0.5);
+    }
+    const std::vector<double> initial = {0.5, -2.0, 3.0};
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_NEAR(parameter.value[i],
+                  expected_after(5, initial[i], grads, 0.01, weight_decay ? 0.1 : 0, options), 1e-6);
+    }
+  }
+}
+
+TEST(AdamW, gradient_norm_is_that_of_all_parameters_together) {
+  OneParameter parameter({0, 0}, false);
+  parameter.grad = {3, 4};
+  EXPECT_DOUBLE_EQ(gradient_norm(parameter.set), 5);
+}
+
+TEST(Schedule, warms_up_and_decays) {
+  const Schedule cosine{.learning_rate = 1, .decay = Decay::kCosine, .num_warmup_steps = 3, .num_steps = 13};
+  EXPECT_DOUBLE_EQ(cosine.rate(0), 0.25);
+  EXPECT_DOUBLE_EQ(cosine.rate(2), 0.75);
+  EXPECT_DOUBLE_EQ(cosine.rate(3), 1);
+  EXPECT_NEAR(cosine.rate(8), 0.5, 1e-12);
+  EXPECT_NEAR(cosine.rate(13), 0, 1e-12);
+  const Schedule linear{.learning_rate = 2, .decay = Decay::kLinear, .num_steps = 10, .final_fraction = 0.5};
+  EXPECT_DOUBLE_EQ(linear.rate(0), 2);
+  EXPECT_DOUBLE_EQ(linear.rate(5), 1.5);
+  const Schedule constant{.learning_rate = 3, .decay = Decay::kConstant, .num_steps = 10};
+  EXPECT_DOUBLE_EQ(constant.rate(9), 3);
+}
+
+}  // namespace
+}  // namespace nemoforge::train

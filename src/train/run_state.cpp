@@ -1,0 +1,90 @@
+#include "train/run_state.h"
+
+#include <cstring>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace nemoforge::train {
+namespace {
+
+using io::Json;
+
+constexpr const char* kProgressKey = "nemoforge_run";
+
+Status restore(const io::SafetensorsFile& file, const std::string& name, const TensorView& target) {
+  NF_TRY(const ConstTensorView stored, file.find(name));
+  if (stored.dtype() != DType::kF32 || !(stored.shape() == target.shape())) {
+    return error(ErrorCode::kInvalidData,
+                 file.path() + ": tensor \"" + name + "\" is " + std::string(dtype_name(stored.dtype())) +
+                     " " + stored.shape().to_string() + ", the run has F32 " + target.shape().to_string());
+  }
+  std::memcpy(target.raw(), stored.raw(), static_cast<size_t>(target.numel()) * sizeof(float));
+  return {};
+}
+
+Status check_settings(const std::string& path, const std::string& stored_text, const std::string& text) {
+  if (stored_text == text) return {};
+  NF_TRY(const Json stored, io::parse_json(stored_text));
+  NF_TRY(const Json given, io::parse_json(text));
+  for (const auto& [key, value] : given.items()) {
+    const Json before = stored.value(key, Json());
+    if (before == value) continue;
+    return error(ErrorCode::kInvalidArgument,
+                 path + ": the run was started with " + key + " " + io::dump_json(before) + ", not " +
+                     io::dump_json(value),
+                 "give the settings it was started with, or another --out");
+  }
+  return error(ErrorCode::kInvalidArgument, path + ": the run was started with other settings");
+}
+
+}  // namespace
+
+Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& optimizer,
+                       const RunProgress& progress) {
+  std::vector<io::NamedTensor> tensors;
+  for (size_t i = 0; i < set.parameters.size(); ++i) {
+    const Parameter& parameter = set.parameters[i];
+    tensors.push_back({"value/" + parameter.name, parameter.value});
+    tensors.push_back({"m/" + parameter.name, optimizer.first_moments()[i].view()});
+    tensors.push_back({"v/" + parameter.name, optimizer.second_moments()[i].view()});
+  }
+  const Json json = {{"num_steps_done", progress.num_steps_done},
+                     {"first_loss", progress.first_loss},
+                     {"num_tokens_done", progress.num_tokens_done},
+                     {"settings", progress.settings}};
+  return io::write_safetensors(path, tensors, {{kProgressKey, io::dump_json(json)}});
+}
+
+Result<RunProgress> read_run_state(const std::string& path, ParameterSet& set, AdamW& optimizer,
+                                   const std::string& settings) {
+  NF_TRY(const io::SafetensorsFile file, io::SafetensorsFile::open(path));
+  const auto found = file.metadata().find(kProgressKey);
+  if (found == file.metadata().end()) {
+    return error(ErrorCode::kInvalidData, path + " is not the state of a training run");
+  }
+  NF_TRY(const Json json, io::parse_json(found->second));
+  const auto is_number = [&](const char* key) { return json.contains(key) && json[key].is_number(); };
+  if (!json.is_object() || !is_number("num_steps_done") || !is_number("first_loss") ||
+      !is_number("num_tokens_done") || !json.value("settings", Json()).is_string()) {
+    return error(ErrorCode::kInvalidData, path + ": its progress is incomplete");
+  }
+  RunProgress progress;
+  progress.num_steps_done = json["num_steps_done"].get<int64_t>();
+  progress.first_loss = json["first_loss"].get<double>();
+  progress.num_tokens_done = json["num_tokens_done"].get<int64_t>();
+  progress.settings = json["settings"].get<std::string>();
+  NF_RETURN_IF_ERROR(check_settings(path, progress.settings, settings));
+  for (size_t i = 0; i < set.parameters.size(); ++i) {
+    const Parameter& parameter = set.parameters[i];
+    NF_RETURN_IF_ERROR(restore(file, "value/" + parameter.name, parameter.value));
+    NF_RETURN_IF_ERROR(restore(file, "m/" + parameter.name, optimizer.first_moments()[i].view()));
+    NF_RETURN_IF_ERROR(restore(file, "v/" + parameter.name, optimizer.second_moments()[i].view()));
+  }
+  return progress;
+}
+
+}  // namespace nemoforge::train

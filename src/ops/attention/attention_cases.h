@@ -20,6 +20,7 @@ struct AttentionCase {
   DType q = DType::kF32;  // and out
   DType cache = DType::kF32;
   double q_scale = 1;
+  bool aligned_rows = false;  // rows of q and out begin at multiples of 16 bytes, as the model has them
 };
 
 inline const std::vector<AttentionCase>& attention_cases() {
@@ -46,6 +47,39 @@ inline const std::vector<AttentionCase>& attention_cases() {
        .cache = DType::kBF16},
       {.reason = "sequences around the tiles' ends", .sequences = lengths},
       {.reason = "the same in bf16", .sequences = lengths, .q = DType::kBF16, .cache = DType::kBF16},
+      {.reason = "the same in bf16 with aligned rows",
+       .sequences = lengths,
+       .q = DType::kBF16,
+       .cache = DType::kBF16,
+       .aligned_rows = true},
+      {.reason = "the same with the heads of one of Nemotron's KV heads",
+       .sequences = lengths,
+       .num_heads = 16,
+       .num_kv_heads = 1,
+       .head_dim = 128,
+       .q = DType::kBF16,
+       .cache = DType::kBF16,
+       .aligned_rows = true},
+      {.reason = "bf16: heads of 64 in groups that tiles cut, blocks that tiles cut",
+       .sequences = lengths,
+       .num_heads = 10,
+       .head_dim = 64,
+       .block_size = 7,
+       .q = DType::kBF16,
+       .cache = DType::kBF16},
+      {.reason = "bf16: one KV head, blocks larger than tiles",
+       .sequences = lengths,
+       .num_heads = 24,
+       .num_kv_heads = 1,
+       .block_size = 256,
+       .q = DType::kBF16,
+       .cache = DType::kBF16,
+       .aligned_rows = true},
+      {.reason = "bf16: scores beyond exp's range",
+       .sequences = lengths,
+       .q = DType::kBF16,
+       .cache = DType::kBF16,
+       .q_scale = 50},
       {.reason = "decode over split keys", .sequences = splits},
       {.reason = "decode over split keys in bf16",
        .sequences = splits,

@@ -3,6 +3,7 @@
 // kMaxPerLane (checked before launch).
 #include "base/integers.h"
 #include "ops/attention/attention.h"
+#include "ops/attention/attention_prefill_cuda.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
 #include "ops/cuda_elements.cuh"
@@ -165,10 +166,12 @@ void CudaBackend::attention(const AttentionArgs& args) {
   check(args);
   if (args.rows->num_tokens == 0) return;
   NF_CHECK(args.head_dim <= 32 * kMaxPerLane) << args.head_dim;
-  const AttentionShape shape{static_cast<int>(args.rows->num_tokens), static_cast<int>(args.num_heads),
+  const int64_t num_rows = attention_prefill(args, stream_) ? args.rows->num_decode : args.rows->num_tokens;
+  if (num_rows == 0) return;
+  const AttentionShape shape{static_cast<int>(num_rows), static_cast<int>(args.num_heads),
                              static_cast<int>(args.num_kv_heads), static_cast<int>(args.head_dim),
                              args.scale};
-  const int64_t num_tasks = args.rows->num_tokens * args.num_heads;
+  const int64_t num_tasks = num_rows * args.num_heads;
   const auto grid = static_cast<unsigned>(ceil_div<int64_t>(num_tasks, kWarpsPerBlock));
   const size_t shared_bytes = static_cast<size_t>(kWarpsPerBlock * args.head_dim) * sizeof(float);
   dispatch_activation(args.q.dtype(), [&](auto q_tag) {

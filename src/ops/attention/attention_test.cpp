@@ -41,12 +41,13 @@ Outputs run(Backend& backend, const AttentionCase& c, const Inputs& inputs, DTyp
   const RaggedBatch append_batch(backend, all_positions, c.block_size);
   const RaggedBatch batch(backend, c.sequences, c.block_size);
   const int64_t kv_size = c.num_kv_heads * c.head_dim;
-  GuardedTensor q(backend, inputs.q.view(), c.num_heads * c.head_dim + 9);
+  GuardedTensor q(backend, inputs.q.view(), c.num_heads * c.head_dim + (c.aligned_rows ? 8 : 9));
   GuardedTensor k(backend, inputs.k.view(), kv_size + 3);
   GuardedTensor v(backend, inputs.v.view(), kv_size + 3);
   GuardedTensor k_cache(backend, c.cache, Shape{batch.num_blocks(), c.block_size, kv_size});
   GuardedTensor v_cache(backend, c.cache, Shape{batch.num_blocks(), c.block_size, kv_size});
-  GuardedTensor out(backend, out_dtype, inputs.q.view().shape(), c.num_heads * c.head_dim + 1);
+  GuardedTensor out(backend, out_dtype, inputs.q.view().shape(),
+                    c.num_heads * c.head_dim + (c.aligned_rows ? 8 : 1));
   const KvCacheView cache{k_cache.view(), v_cache.view()};
   backend.kv_cache_append({.rows = &append_batch.rows(), .k = k.view(), .v = v.view(), .cache = cache});
   backend.attention({.rows = &batch.rows(),
@@ -82,18 +83,21 @@ TEST(Attention, matches_the_reference) {
 // A prompt prefilled in pieces gives the bits of the whole, wherever the pieces end.
 TEST(Attention, pieces_give_the_bits_of_the_whole) {
   for (const auto& backend : backends_under_test()) {
-    AttentionCase whole{.sequences = {{.num_rows = 150}}};
-    const Inputs inputs(whole);
-    const Outputs expected = run(*backend, whole, inputs);
-    int64_t begin = 0;
-    for (const int64_t num_rows : {1, 7, 63, 64, 15}) {
-      AttentionCase piece = whole;
-      piece.sequences = {{.num_rows = num_rows, .context_len = begin}};
-      const Inputs part(copy_rows(inputs.q, begin, num_rows), copy_rows(inputs.k, 0, begin + num_rows),
-                        copy_rows(inputs.v, 0, begin + num_rows));
-      const Outputs outputs = run(*backend, piece, part);
-      EXPECT_TRUE(bits_equal(outputs.out.view(), expected.out.view().rows(begin, num_rows))) << begin;
-      begin += num_rows;
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(testing::Message() << backend->name() << ", " << dtype_name(dtype));
+      AttentionCase whole{.sequences = {{.num_rows = 150}}, .q = dtype, .cache = dtype};
+      const Inputs inputs(whole);
+      const Outputs expected = run(*backend, whole, inputs);
+      int64_t begin = 0;
+      for (const int64_t num_rows : {1, 7, 63, 64, 15}) {
+        AttentionCase piece = whole;
+        piece.sequences = {{.num_rows = num_rows, .context_len = begin}};
+        const Inputs part(copy_rows(inputs.q, begin, num_rows), copy_rows(inputs.k, 0, begin + num_rows),
+                          copy_rows(inputs.v, 0, begin + num_rows));
+        const Outputs outputs = run(*backend, piece, part);
+        EXPECT_TRUE(bits_equal(outputs.out.view(), expected.out.view().rows(begin, num_rows))) << begin;
+        begin += num_rows;
+      }
     }
   }
 }

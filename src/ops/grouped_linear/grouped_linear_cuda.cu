@@ -10,6 +10,7 @@
 #include "ops/cuda_elements.cuh"
 #include "ops/dtype_dispatch.h"
 #include "ops/grouped_linear/grouped_linear.h"
+#include "ops/grouped_linear/grouped_linear_prefill_cuda.h"
 
 namespace nemoforge::ops {
 namespace {
@@ -78,6 +79,7 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
     NF_CHECK(address(group) == address(0) + static_cast<int64_t>(group) * group_stride * weight_bytes)
         << "expert " << group << " is not at the stride of the others";
   }
+  if (grouped_linear_prefill(args, group_stride, stream_)) return;
   const dim3 grid(
       static_cast<unsigned>(ceil_div<int64_t>(first.out_features(), kWarpsPerBlock)),
       static_cast<unsigned>(std::min<int64_t>(num_rows, static_cast<int64_t>(args.weights.size()))));

@@ -22,7 +22,8 @@ struct SsdScanCase {
   bool in_place = false;     // y is x
   double dt_bias_mean = -3;  // softplus of it: steps of 0.05, as trained models have
   double dt_bias_scale = 1;
-  double a_log_mean = 1;  // A = -e
+  double a_log_mean = 1;      // A = -e
+  bool aligned_rows = false;  // rows of x, b and c begin at multiples of 16 bytes, as the model has them
 };
 
 inline const std::vector<SsdScanCase>& ssd_scan_cases() {
@@ -60,6 +61,43 @@ inline const std::vector<SsdScanCase>& ssd_scan_cases() {
        .num_heads = 4,
        .num_groups = 2,
        .x = DType::kBF16},
+      {.reason = "the same with aligned rows",
+       .sequences = lengths,
+       .num_heads = 4,
+       .num_groups = 2,
+       .x = DType::kBF16,
+       .aligned_rows = true},
+      {.reason = "Nemotron-3-Nano's heads in bf16: several chunks, sequences around their ends",
+       .sequences = lengths,
+       .num_heads = 4,
+       .head_dim = 64,
+       .num_groups = 2,
+       .state_size = 128,
+       .chunk_size = 128,
+       .x = DType::kBF16,
+       .aligned_rows = true},
+      {.reason = "bf16: a head that tiles of channels cut, in place",
+       .sequences = lengths,
+       .num_heads = 2,
+       .head_dim = 40,
+       .num_groups = 1,
+       .x = DType::kBF16,
+       .in_place = true},
+      {.reason = "bf16 without state: training",
+       .sequences = {{.num_rows = 100}, {.num_rows = 1}, {.num_rows = 12}},
+       .x = DType::kBF16,
+       .state = false},
+      {.reason = "bf16: steps so large that the state forgets at once",
+       .x = DType::kBF16,
+       .dt_bias_mean = 40,
+       .dt_bias_scale = 20},
+      {.reason = "bf16: steps so small that exp(dt) underflows in part",
+       .x = DType::kBF16,
+       .dt_bias_mean = -80,
+       .dt_bias_scale = 20},
+      {.reason = "bf16: decay beyond fp32's exponents", .x = DType::kBF16, .a_log_mean = 95},
+      {.reason = "bf16: fast decay: exp(A) underflows", .x = DType::kBF16, .a_log_mean = 8},
+      {.reason = "bf16: no decay to speak of", .x = DType::kBF16, .a_log_mean = -20},
       {.reason = "chunks of 256, beyond what one product handles",
        .sequences = {{.num_rows = 300, .context_len = 100}},
        .num_heads = 4,

@@ -8,6 +8,7 @@
 #include "ops/cuda_elements.cuh"
 #include "ops/dtype_dispatch.h"
 #include "ops/ssd_scan/ssd_scan.h"
+#include "ops/ssd_scan/ssd_scan_prefill_cuda.h"
 
 namespace nemoforge::ops {
 namespace {
@@ -133,13 +134,15 @@ void CudaBackend::ssd_scan(const SsdScanArgs& args) {
       << "x, B, C and dt have one dtype on the GPU";
   NF_CHECK(args.num_heads <= 65535 && rows.num_sequences <= 65535)
       << args.num_heads << ", " << rows.num_sequences;
+  const int64_t num_sequences = ssd_scan_prefill(args, stream_) ? rows.num_decode : rows.num_sequences;
+  if (num_sequences == 0) return;
   const ScanShape shape{static_cast<int>(args.head_dim), static_cast<int>(args.state_size),
                         static_cast<int>(args.num_heads / args.num_groups), static_cast<int>(args.num_heads)};
   const ScanSequences sequences{rows.cu_seqlens.data<int32_t>(), rows.context_lens.data<int32_t>(),
                                 rows.state_slots ? rows.state_slots.data<int32_t>() : nullptr};
   const HeadParameters parameters{args.a_log.data<float>(), args.d.data<float>(), args.dt_bias.data<float>()};
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.head_dim, kRowsPerBlock)),
-                  static_cast<unsigned>(args.num_heads), static_cast<unsigned>(rows.num_sequences));
+                  static_cast<unsigned>(args.num_heads), static_cast<unsigned>(num_sequences));
   dispatch_activation(args.x.dtype(), [&](auto tag) {
     dispatch_activation(args.y.dtype(), [&](auto out_tag) {
       using T = DeviceType<typename decltype(tag)::type>;

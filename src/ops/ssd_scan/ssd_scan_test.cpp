@@ -54,9 +54,9 @@ struct Outputs {
 
 Outputs run(Backend& backend, const SsdScanCase& c, const Inputs& inputs, DType y_dtype) {
   const RaggedBatch batch(backend, c.sequences);
-  GuardedTensor x(backend, inputs.x.view(), c.num_heads * c.head_dim + 13);
-  GuardedTensor b(backend, inputs.b.view(), c.num_groups * c.state_size + 3);
-  GuardedTensor cc(backend, inputs.c.view(), c.num_groups * c.state_size + 1);
+  GuardedTensor x(backend, inputs.x.view(), c.num_heads * c.head_dim + (c.aligned_rows ? 16 : 13));
+  GuardedTensor b(backend, inputs.b.view(), c.num_groups * c.state_size + (c.aligned_rows ? 8 : 3));
+  GuardedTensor cc(backend, inputs.c.view(), c.num_groups * c.state_size + (c.aligned_rows ? 24 : 1));
   GuardedTensor dt_raw(backend, inputs.dt_raw.view(), c.num_heads + 5);
   GuardedTensor a_log(backend, inputs.a_log.view());
   GuardedTensor d(backend, inputs.d.view());
@@ -105,22 +105,26 @@ TEST(SsdScan, matches_the_reference) {
 // A prompt prefilled in pieces that end where chunks end gives the bits of the whole.
 TEST(SsdScan, pieces_give_the_bits_of_the_whole) {
   for (const auto& backend : backends_under_test()) {
-    SsdScanCase whole{.sequences = {{.num_rows = 197}}, .chunk_size = 32};
-    const Inputs inputs(whole);
-    const Outputs expected = run(*backend, whole, inputs);
-    Tensor state = copy_rows(inputs.state, 0, 2);
-    int64_t begin = 0;
-    for (const int64_t num_rows : {32, 96, 64, 5}) {
-      SsdScanCase piece = whole;
-      piece.sequences = {{.num_rows = num_rows, .context_len = begin}};
-      Inputs part = inputs.rows(begin, num_rows);
-      part.state = std::move(state);
-      Outputs outputs = run(*backend, piece, part);
-      EXPECT_TRUE(bits_equal(outputs.y.view(), expected.y.view().rows(begin, num_rows))) << begin;
-      state = std::move(outputs.state);
-      begin += num_rows;
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(testing::Message() << backend->name() << ", " << dtype_name(dtype));
+      const int64_t chunk = dtype == DType::kF32 ? 32 : 64;
+      SsdScanCase whole{.sequences = {{.num_rows = 6 * chunk + 5}}, .chunk_size = chunk, .x = dtype};
+      const Inputs inputs(whole);
+      const Outputs expected = run(*backend, whole, inputs);
+      Tensor state = copy_rows(inputs.state, 0, 2);
+      int64_t begin = 0;
+      for (const int64_t num_rows : {chunk, 3 * chunk, 2 * chunk, int64_t{5}}) {
+        SsdScanCase piece = whole;
+        piece.sequences = {{.num_rows = num_rows, .context_len = begin}};
+        Inputs part = inputs.rows(begin, num_rows);
+        part.state = std::move(state);
+        Outputs outputs = run(*backend, piece, part);
+        EXPECT_TRUE(bits_equal(outputs.y.view(), expected.y.view().rows(begin, num_rows))) << begin;
+        state = std::move(outputs.state);
+        begin += num_rows;
+      }
+      EXPECT_TRUE(bits_equal(state.view(), expected.state.view()));
     }
-    EXPECT_TRUE(bits_equal(state.view(), expected.state.view()));
   }
 }
 

@@ -1,0 +1,213 @@
+// Grouped matrix product on tensor cores (mma.sync m16n8k16, fp32 sums).
+//
+// A block computes a tile of kTileRows rows of one group x kTileColumns columns: four warps of 64 x 64,
+// panels of kPanel inputs in kStages buffers of shared memory (96 KiB: two blocks a multiprocessor). Which
+// group and rows a block has it finds from the offsets in device memory, so that the host neither reads them
+// nor waits; the grid has room for any division of the rows, and the blocks without rows leave at once.
+// Blocks of the same rows are neighbours in the grid: the rows and the group's weight are read from the L2
+// cache. The sum over inputs has one order for every row, whatever tile the row is in.
+#include "base/integers.h"
+#include "ops/cuda_check.h"
+#include "ops/cuda_elements.cuh"
+#include "ops/dtype_dispatch.h"
+#include "ops/grouped_linear/grouped_linear_prefill_cuda.h"
+#include "ops/tensor_core.cuh"
+
+namespace nemoforge::ops {
+namespace {
+
+constexpr int kTileRows = 128;
+constexpr int kTileColumns = 128;
+constexpr int kPanel = 64;
+constexpr int kStages = 3;
+constexpr int kThreads = 128;
+constexpr int kWarpRows = 64;
+constexpr int kWarpColumns = 64;
+constexpr int kRowBlocks = kWarpRows / 16;
+constexpr int kColumnBlocks = kWarpColumns / 8;
+constexpr int kStageElements = (kTileRows + kTileColumns) * kPanel;
+constexpr int kSharedBytes = kStages * kStageElements * 2;
+// Below this many rows a group on average the weights' bytes decide, and the kernel for few rows serves.
+constexpr int64_t kMinMeanRows = 8;
+
+struct RowTile {
+  int group = -1;  // none
+  int first_row = 0;
+  int num_rows = 0;
+};
+
+// The tile_idx-th tile of rows, found by one warp: each lane takes a run of groups, the lanes' numbers of
+// tiles are summed up to each lane, and the lane whose run holds the tile names it.
+__device__ RowTile find_row_tile(const int32_t* offsets, int num_groups, int tile_idx, int lane) {
+  const int groups_each = (num_groups + 31) / 32;
+  const int first_group = lane * groups_each;
+  const int end_group = min(first_group + groups_each, num_groups);
+  int num_tiles = 0;
+  for (int group = first_group; group < end_group; ++group) {
+    num_tiles += (offsets[group + 1] - offsets[group] + kTileRows - 1) / kTileRows;
+  }
+  int end_tile = num_tiles;  // tiles up to and with this lane's
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int before = __shfl_up_sync(0xffffffffu, end_tile, distance);
+    if (lane >= distance) end_tile += before;
+  }
+  RowTile tile;
+  int tile_in_run = tile_idx - (end_tile - num_tiles);
+  if (tile_in_run >= 0 && tile_in_run < num_tiles) {
+    for (int group = first_group; group < end_group; ++group) {
+      const int rows = offsets[group + 1] - offsets[group];
+      const int tiles = (rows + kTileRows - 1) / kTileRows;
+      if (tile_in_run < tiles) {
+        tile = {group, offsets[group] + tile_in_run * kTileRows,
+                min(rows - tile_in_run * kTileRows, kTileRows)};
+        break;
+      }
+      tile_in_run -= tiles;
+    }
+  }
+  const unsigned found = __ballot_sync(0xffffffffu, tile.group >= 0);
+  if (found == 0) return {};
+  const int source = __ffs(static_cast<int>(found)) - 1;
+  return {__shfl_sync(0xffffffffu, tile.group, source), __shfl_sync(0xffffffffu, tile.first_row, source),
+          __shfl_sync(0xffffffffu, tile.num_rows, source)};
+}
+
+struct Operand {
+  const __nv_bfloat16* first;  // of the tile's first row
+  int64_t stride;
+  int num_rows;  // of the tile that exist
+};
+
+// Starts the copy of inputs [k, k + kPanel) of 128 rows; what does not exist is zero.
+__device__ void load_panel(const SharedTile<kPanel>& tile, const Operand& operand, int k, int in_features) {
+  constexpr int kPieces = kPanel / kPieceElements;
+#pragma unroll
+  for (int i = 0; i < kTileRows * kPieces / kThreads; ++i) {
+    const int row = static_cast<int>(threadIdx.x) / kPieces + i * (kThreads / kPieces);
+    const int piece = static_cast<int>(threadIdx.x) % kPieces;
+    const int column = k + piece * kPieceElements;
+    const bool valid = row < operand.num_rows && column < in_features;
+    copy_piece(tile.piece(row, piece), valid ? operand.first + row * operand.stride + column : operand.first,
+               valid, true);
+  }
+}
+
+// sums += the warp's 64 x 64 part of one panel's product.
+__device__ void multiply_panel(float (&sums)[kRowBlocks][kColumnBlocks][4], const SharedTile<kPanel>& x,
+                               const SharedTile<kPanel>& weight, int warp_row, int warp_column, int lane) {
+#pragma unroll
+  for (int k = 0; k < kPanel; k += 16) {
+    uint32_t a[kRowBlocks][4];
+    uint32_t b[kColumnBlocks / 2][4];
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) load_a(a[i], x, warp_row + i * 16, k, lane);
+#pragma unroll
+    for (int j = 0; j < kColumnBlocks / 2; ++j) load_b(b[j], weight, warp_column + j * 16, k, lane);
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int j = 0; j < kColumnBlocks; ++j) {
+        multiply_add(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+      }
+    }
+  }
+}
+
+template <typename OutT>
+__device__ void store_tile(const float (&sums)[kRowBlocks][kColumnBlocks][4], OutT* out, int64_t out_stride,
+                           int num_rows, int num_columns, int warp_row, int warp_column, int lane) {
+  const bool paired = out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(out) % (2 * sizeof(OutT)) == 0;
+#pragma unroll
+  for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row + i * 16 + half * 8 + lane / 4;
+      if (row >= num_rows) continue;
+#pragma unroll
+      for (int j = 0; j < kColumnBlocks; ++j) {
+        const int column = warp_column + j * 8 + lane % 4 * 2;
+        OutT* target = out + row * out_stride + column;
+        const float first = sums[i][j][half * 2];
+        if (column + 1 < num_columns) {
+          store_pair(target, first, sums[i][j][half * 2 + 1], paired);
+        } else if (column < num_columns) {
+          *target = from_float<OutT>(first);
+        }
+      }
+    }
+  }
+}
+
+template <typename OutT>
+__global__ void __launch_bounds__(kThreads, 2)
+    multiply_row_tiles(const int32_t* offsets, int num_groups, const __nv_bfloat16* x, int64_t x_stride,
+                       const __nv_bfloat16* weights, int64_t group_stride, int in_features, int out_features,
+                       OutT* out, int64_t out_stride) {
+  extern __shared__ __align__(128) __nv_bfloat16 shared[];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const RowTile tile = find_row_tile(offsets, num_groups, static_cast<int>(blockIdx.y), lane);
+  if (tile.group < 0) return;
+  const int first_column = static_cast<int>(blockIdx.x) * kTileColumns;
+  const Operand x_rows{x + tile.first_row * x_stride, x_stride, tile.num_rows};
+  const Operand weight_rows{
+      weights + tile.group * group_stride + static_cast<int64_t>(first_column) * in_features, in_features,
+      min(kTileColumns, out_features - first_column)};
+  const auto x_tile = [&](int stage) { return SharedTile<kPanel>{shared + stage * kStageElements}; };
+  const auto weight_tile = [&](int stage) {
+    return SharedTile<kPanel>{shared + stage * kStageElements + kTileRows * kPanel};
+  };
+  const int num_panels = (in_features + kPanel - 1) / kPanel;
+  const auto load = [&](int panel) {
+    if (panel < num_panels) {
+      load_panel(x_tile(panel % kStages), x_rows, panel * kPanel, in_features);
+      load_panel(weight_tile(panel % kStages), weight_rows, panel * kPanel, in_features);
+    }
+    commit_copies();
+  };
+#pragma unroll
+  for (int panel = 0; panel < kStages - 1; ++panel) load(panel);
+
+  const int warp_row = warp / 2 * kWarpRows;
+  const int warp_column = warp % 2 * kWarpColumns;
+  float sums[kRowBlocks][kColumnBlocks][4] = {};
+  for (int panel = 0; panel < num_panels; ++panel) {
+    wait_for_copies<kStages - 2>();
+    __syncthreads();  // the panel is there for all, and nobody reads the buffer that is filled next
+    load(panel + kStages - 1);
+    multiply_panel(sums, x_tile(panel % kStages), weight_tile(panel % kStages), warp_row, warp_column, lane);
+  }
+  store_tile(sums, out + tile.first_row * out_stride + first_column, out_stride, tile.num_rows,
+             out_features - first_column, warp_row, warp_column, lane);
+}
+
+}  // namespace
+
+bool grouped_linear_prefill(const GroupedLinearArgs& args, int64_t group_stride, cudaStream_t stream) {
+  const ConstTensorView weight = args.weights[0].weight;
+  const int64_t num_rows = args.x.size(0);
+  const auto num_groups = static_cast<int64_t>(args.weights.size());
+  const auto is_aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  const int64_t max_row_tiles = num_rows / kTileRows + std::min(num_rows, num_groups);
+  const bool applies = args.x.dtype() == DType::kBF16 && weight.dtype() == DType::kBF16 &&
+                       num_rows >= kMinMeanRows * num_groups && weight.size(1) % kPieceElements == 0 &&
+                       args.x.row_stride() % kPieceElements == 0 && group_stride % kPieceElements == 0 &&
+                       is_aligned(args.x.raw()) && is_aligned(weight.raw()) && max_row_tiles <= 65535;
+  if (!applies) return false;
+  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(weight.size(0), kTileColumns)),
+                  static_cast<unsigned>(max_row_tiles));
+  dispatch_activation(args.out.dtype(), [&](auto out_tag) {
+    using OutT = DeviceType<typename decltype(out_tag)::type>;
+    CUDA_CHECK(cudaFuncSetAttribute(multiply_row_tiles<OutT>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    kSharedBytes));
+    multiply_row_tiles<OutT><<<grid, kThreads, kSharedBytes, stream>>>(
+        args.offsets.data<int32_t>(), static_cast<int>(num_groups),
+        static_cast<const __nv_bfloat16*>(args.x.raw()), args.x.row_stride(),
+        static_cast<const __nv_bfloat16*>(weight.raw()), group_stride, static_cast<int>(weight.size(1)),
+        static_cast<int>(weight.size(0)), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+  });
+  CUDA_CHECK(cudaGetLastError());
+  return true;
+}
+
+}  // namespace nemoforge::ops

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "ops/attention/attention.h"
@@ -24,6 +27,15 @@
 #include "tensor/buffer.h"
 
 namespace nemoforge::ops {
+
+// Memory of a device that has its own.
+struct DeviceMemory {
+  int64_t free_bytes = 0;
+  int64_t total_bytes = 0;
+};
+
+// Everything that a sequence of ops depends on besides the contents of memory: sizes, addresses, identities.
+using ReplayKey = std::vector<int64_t>;
 
 // A device with its memory and its implementation of every op. Ops are asynchronous on backends with a
 // stream: they run in the order of the calls, and synchronize() waits for them. All views passed to an op
@@ -44,8 +56,18 @@ class Backend {
   virtual void download(const void* device, void* host, int64_t num_bytes) = 0;
   // True where host memory (a mapped checkpoint) can be read by ops without upload.
   [[nodiscard]] virtual bool shares_host_memory() const = 0;
+  // True where a row's bits never depend on the rest of the batch (RaggedRows), whatever its size.
+  [[nodiscard]] virtual bool batch_invariant() const { return true; }
+  // Absent where the memory is the host's.
+  [[nodiscard]] virtual std::optional<DeviceMemory> device_memory() const { return std::nullopt; }
+  // Between two places of this backend's memory that do not overlap, in the order of the ops.
+  virtual void copy(const void* from, void* to, int64_t num_bytes) = 0;
   virtual void fill_zero(void* device, int64_t num_bytes) = 0;
   virtual void synchronize() = 0;
+
+  // Runs `ops`, which calls ops of this backend and nothing that waits for the device. A backend may record
+  // what they do, and at a later call with an equal key repeat that in place of calling `ops`.
+  virtual void replay(const ReplayKey& /*key*/, const std::function<void()>& ops) { ops(); }
 
   virtual void embedding(const EmbeddingArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;

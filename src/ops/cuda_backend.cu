@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,7 @@ CudaBackend::CudaBackend() {
 CudaBackend::~CudaBackend() {
   // Failures here mean a context that is already lost; there is nobody left to tell but the log.
   if (cudaStreamSynchronize(stream_) != cudaSuccess) log_error_line("the CUDA context was lost");
+  forget_recordings();
   cudaFree(cublas_workspace_);
   cublasLtDestroy(cublas_);
   cudaStreamDestroy(stream_);
@@ -47,15 +49,69 @@ void CudaBackend::download(const void* device, void* host, int64_t num_bytes) {
   CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
+std::optional<DeviceMemory> CudaBackend::device_memory() const {
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  return DeviceMemory{static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
+}
+
+void CudaBackend::copy(const void* from, void* to, int64_t num_bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(num_bytes), cudaMemcpyDeviceToDevice, stream_));
+}
+
+// The first call with a key runs plainly, which makes the plans and scratch memory that a recording must find
+// ready; the second records; later ones repeat.
+void CudaBackend::replay(const ReplayKey& key, const std::function<void()>& ops) {
+  const auto [place, is_new] = recordings_.try_emplace(key);
+  place->second.last_use = ++num_replays_;
+  if (is_new) {
+    if (recordings_.size() > kMaxRecordings) {
+      const auto oldest = std::min_element(
+          recordings_.begin(), recordings_.end(),
+          [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; });
+      if (oldest->second.graph != nullptr) CUDA_CHECK(cudaGraphExecDestroy(oldest->second.graph));
+      recordings_.erase(oldest);
+    }
+    return ops();
+  }
+  if (place->second.graph == nullptr) record(key, ops);
+  CUDA_CHECK(cudaGraphLaunch(recordings_.at(key).graph, stream_));
+}
+
+void CudaBackend::record(const ReplayKey& key, const std::function<void()>& ops) {
+  cudaGraph_t graph = nullptr;
+  CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+  try {
+    ops();
+  } catch (...) {
+    cudaStreamEndCapture(stream_, &graph);  // the first error is the one to tell
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+  const cudaError_t status = cudaGraphInstantiate(&recordings_[key].graph, graph, 0);
+  cudaGraphDestroy(graph);
+  CUDA_CHECK(status);
+}
+
+void CudaBackend::forget_recordings() {
+  for (const auto& [key, recording] : recordings_) {
+    if (recording.graph != nullptr) cudaGraphExecDestroy(recording.graph);
+  }
+  recordings_.clear();
+}
+
 void CudaBackend::fill_zero(void* device, int64_t num_bytes) {
   CUDA_CHECK(cudaMemsetAsync(device, 0, static_cast<size_t>(num_bytes), stream_));
 }
 
-void* CudaBackend::scratch(int purpose, int64_t num_bytes) {
+void* CudaBackend::scratch(ScratchPurpose purpose, int64_t num_bytes) {
   Buffer& buffer = scratch_[purpose];
   if (buffer.num_bytes() < num_bytes) {
     // Work that uses the old memory is still in the stream.
     synchronize();
+    forget_recordings();
     auto grown = allocate(num_bytes);
     if (!grown) throw CudaError(grown.error().to_string());
     buffer = std::move(*grown);

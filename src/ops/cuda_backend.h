@@ -2,7 +2,11 @@
 // stream, in the order of the calls; nothing synchronises with the host but upload, download and synchronize.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string_view>
 #include <tuple>
 
@@ -12,6 +16,15 @@
 #include "ops/backend.h"
 
 namespace nemoforge::ops {
+
+// What CudaBackend::scratch keeps apart.
+enum class ScratchPurpose : uint8_t {
+  kXAsFloat,
+  kWeightAsFloat,
+  kOutAsFloat,
+  kLoraInner,
+  kAttentionPartials
+};
 
 class CudaBackend final : public Backend {
  public:
@@ -26,6 +39,11 @@ class CudaBackend final : public Backend {
   void upload(const void* host, void* device, int64_t num_bytes) override;
   void download(const void* device, void* host, int64_t num_bytes) override;
   [[nodiscard]] bool shares_host_memory() const override { return false; }
+  // cuBLASLt chooses its kernel by the number of rows.
+  [[nodiscard]] bool batch_invariant() const override { return false; }
+  [[nodiscard]] std::optional<DeviceMemory> device_memory() const override;
+  void copy(const void* from, void* to, int64_t num_bytes) override;
+  void replay(const ReplayKey& key, const std::function<void()>& ops) override;
   void fill_zero(void* device, int64_t num_bytes) override;
   void synchronize() override;
 
@@ -50,8 +68,9 @@ class CudaBackend final : public Backend {
   // bf16).
   void matmul(ConstTensorView x, ConstTensorView weight, TensorView out);
   // Device memory that lives until the next call with the same `purpose`; grows, so the first call of a size
-  // may allocate.
-  void* scratch(int purpose, int64_t num_bytes);
+  // may allocate. Growth forgets the recordings, which may hold the old address.
+  void* scratch(ScratchPurpose purpose, int64_t num_bytes);
+  void record(const ReplayKey& key, const std::function<void()>& ops);
 
   // What cuBLAS recommends for Hopper (its documentation of cublasSetWorkspace).
   static constexpr int64_t kCublasWorkspaceBytes = int64_t{32} << 20;
@@ -64,7 +83,19 @@ class CudaBackend final : public Backend {
   cublasLtHandle_t cublas_ = nullptr;
   void* cublas_workspace_ = nullptr;
   std::map<MatmulKey, std::shared_ptr<MatmulPlan>> matmul_plans_;
-  std::map<int, Buffer> scratch_;
+  std::map<ScratchPurpose, Buffer> scratch_;
+
+  // A step that was seen: once (no graph yet: its scratch has grown, its library's plans are made), or
+  // recorded.
+  struct Recording {
+    cudaGraphExec_t graph = nullptr;
+    int64_t last_use = 0;
+  };
+  static constexpr size_t kMaxRecordings = 128;
+  void forget_recordings();
+
+  std::map<ReplayKey, Recording> recordings_;
+  int64_t num_replays_ = 0;
 };
 
 }  // namespace nemoforge::ops

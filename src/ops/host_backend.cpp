@@ -27,6 +27,10 @@ void HostBackend::download(const void* device, void* host, int64_t num_bytes) {
   std::memcpy(host, device, static_cast<size_t>(num_bytes));
 }
 
+void HostBackend::copy(const void* from, void* to, int64_t num_bytes) {
+  std::memcpy(to, from, static_cast<size_t>(num_bytes));
+}
+
 void HostBackend::fill_zero(void* device, int64_t num_bytes) {
   std::memset(device, 0, static_cast<size_t>(num_bytes));
 }

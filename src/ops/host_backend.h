@@ -11,6 +11,7 @@ class HostBackend : public Backend {
   void upload(const void* host, void* device, int64_t num_bytes) override;
   void download(const void* device, void* host, int64_t num_bytes) override;
   [[nodiscard]] bool shares_host_memory() const override { return true; }
+  void copy(const void* from, void* to, int64_t num_bytes) override;
   void fill_zero(void* device, int64_t num_bytes) override;
   void synchronize() override {}
 };

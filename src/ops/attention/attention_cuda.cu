@@ -3,6 +3,7 @@
 // kMaxPerLane (checked before launch).
 #include "base/integers.h"
 #include "ops/attention/attention.h"
+#include "ops/attention/attention_decode_cuda.h"
 #include "ops/attention/attention_prefill_cuda.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -62,7 +63,8 @@ __global__ void append_rows(PagedRows rows, const InT* k, int64_t k_stride, cons
 }
 
 struct AttentionShape {
-  int num_rows;
+  int first_row;  // rows before it are others' work
+  int num_rows;   // the last one's index + 1
   int num_heads;
   int num_kv_heads;
   int head_dim;
@@ -84,8 +86,8 @@ __global__ void attend_warp_per_head(PagedRows rows, AttentionShape shape, const
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t task = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
-  if (task >= static_cast<int64_t>(shape.num_rows) * shape.num_heads) return;
-  const int row = static_cast<int>(task / shape.num_heads);
+  const int row = shape.first_row + static_cast<int>(task / shape.num_heads);
+  if (row >= shape.num_rows) return;
   const int head = static_cast<int>(task % shape.num_heads);
   const int kv_head = head / (shape.num_heads / shape.num_kv_heads);
   const int sequence = sequence_of(rows, row);
@@ -166,12 +168,20 @@ void CudaBackend::attention(const AttentionArgs& args) {
   check(args);
   if (args.rows->num_tokens == 0) return;
   NF_CHECK(args.head_dim <= 32 * kMaxPerLane) << args.head_dim;
-  const int64_t num_rows = attention_prefill(args, stream_) ? args.rows->num_decode : args.rows->num_tokens;
-  if (num_rows == 0) return;
-  const AttentionShape shape{static_cast<int>(num_rows), static_cast<int>(args.num_heads),
-                             static_cast<int>(args.num_kv_heads), static_cast<int>(args.head_dim),
-                             args.scale};
-  const int64_t num_tasks = num_rows * args.num_heads;
+  // What neither the decode nor the prefill kernels take is left for the general one.
+  int64_t first_row = 0;
+  if (args.rows->num_decode > 0 && decode_attention_fits(args)) {
+    auto* partial =
+        static_cast<float*>(scratch(ScratchPurpose::kAttentionPartials, decode_attention_bytes(args)));
+    attention_decode(args, partial, stream_);
+    first_row = args.rows->num_decode;
+  }
+  const int64_t end_row = attention_prefill(args, stream_) ? args.rows->num_decode : args.rows->num_tokens;
+  if (first_row == end_row) return;
+  const AttentionShape shape{static_cast<int>(first_row),      static_cast<int>(end_row),
+                             static_cast<int>(args.num_heads), static_cast<int>(args.num_kv_heads),
+                             static_cast<int>(args.head_dim),  args.scale};
+  const int64_t num_tasks = (end_row - first_row) * args.num_heads;
   const auto grid = static_cast<unsigned>(ceil_div<int64_t>(num_tasks, kWarpsPerBlock));
   const size_t shared_bytes = static_cast<size_t>(kWarpsPerBlock * args.head_dim) * sizeof(float);
   dispatch_activation(args.q.dtype(), [&](auto q_tag) {

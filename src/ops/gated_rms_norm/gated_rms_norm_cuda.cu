@@ -9,8 +9,8 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kMaxPerThread = 64;  // groups of up to 8192 channels (Nemotron-3-Nano's have 512)
+constexpr int kThreads = 512;
+constexpr int kMaxPerThread = 16;  // groups of up to 8192 channels (Nemotron-3-Nano's have 512)
 
 template <typename YT, typename ZT, typename WeightT, typename OutT>
 __global__ void gated_rms_norm_group_in_registers(const YT* y, int64_t y_stride, const ZT* z,

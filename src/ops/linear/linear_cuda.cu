@@ -1,6 +1,6 @@
-// Linear layers. Up to kMaxGemvRows decode rows: a matrix-vector kernel that streams the weight once
-// (bandwidth-bound; the floor is bytes of the weight over the memory's read rate). More rows, and prefill:
-// cuBLASLt on tensor cores.
+// Linear layers. Few rows stream the weight once (bandwidth-bound; the floor is bytes of the weight over the
+// memory's read rate): up to kMaxFewRows of bf16 through tensor cores (few_rows_mma.cuh), up to kMaxGemvRows
+// of other types through a matrix-vector kernel. More rows, and prefill: cuBLASLt on tensor cores.
 #include <algorithm>
 
 #include "base/integers.h"
@@ -8,32 +8,31 @@
 #include "ops/cuda_check.h"
 #include "ops/cuda_elements.cuh"
 #include "ops/dtype_dispatch.h"
+#include "ops/linear/few_rows_mma.cuh"
 #include "ops/linear/linear.h"
 
 namespace nemoforge::ops {
 namespace {
 
 constexpr int kMaxGemvRows = 8;
+constexpr int kMaxFewRows = 32;  // beyond, the reads of x from L2 cost as much as those of the weight
 constexpr int kWarpsPerBlock = 4;
 constexpr int kElementThreads = 256;
 
-enum ScratchPurpose { kXAsFloat = 0, kWeightAsFloat = 1, kOutAsFloat = 2 };
-
-// One warp an output column, kRows rows at once: lanes stride over in_features in 16-byte pieces, so that a
-// warp's loads of the weight are 512 contiguous bytes. in_features is a multiple of the piece (checked before
-// launch).
+// One block an output column, kRows rows at once: its warps take turns along in_features in 16-byte pieces a
+// lane and add up their sums in order. in_features is a multiple of the piece (checked before launch).
 template <int kRows, typename XT, typename WeightT, typename OutT>
-__global__ void gemv_warp_per_column(const XT* x, int64_t x_stride, const WeightT* weight,
-                                     const WeightT* bias, int in_features, int out_features, OutT* out,
-                                     int64_t out_stride) {
+__global__ void gemv_block_per_column(const XT* x, int64_t x_stride, const WeightT* weight,
+                                      const WeightT* bias, int in_features, OutT* out, int64_t out_stride) {
   constexpr int kPiece = 16 / sizeof(WeightT);
-  const int column = static_cast<int>(blockIdx.x * kWarpsPerBlock + threadIdx.x / 32);
+  __shared__ float partial[kWarpsPerBlock][kRows];
+  const int column = static_cast<int>(blockIdx.x);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (column >= out_features) return;
   const WeightT* row_of_weight = weight + static_cast<int64_t>(column) * in_features;
   float sums[kRows] = {};
 #pragma unroll 4
-  for (int k = lane * kPiece; k < in_features; k += 32 * kPiece) {
+  for (int k = static_cast<int>(threadIdx.x) * kPiece; k < in_features; k += kWarpsPerBlock * 32 * kPiece) {
     const auto w = *reinterpret_cast<const Pack<WeightT, kPiece>*>(row_of_weight + k);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
@@ -45,11 +44,25 @@ __global__ void gemv_warp_per_column(const XT* x, int64_t x_stride, const Weight
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
     const float sum = warp_sum(sums[row]);
-    if (lane == row) {
-      out[row * out_stride + column] =
-          from_float<OutT>(sum + (bias == nullptr ? 0.0f : to_float(bias[column])));
-    }
+    if (lane == 0) partial[warp][row] = sum;
   }
+  __syncthreads();  // every warp's sums are written
+  if (threadIdx.x >= kRows) return;
+  float sum = 0;
+#pragma unroll
+  for (int other = 0; other < kWarpsPerBlock; ++other) sum += partial[other][threadIdx.x];
+  out[threadIdx.x * out_stride + column] =
+      from_float<OutT>(sum + (bias == nullptr ? 0.0f : to_float(bias[column])));
+}
+
+template <int kTiles, typename OutT>
+__global__ void __launch_bounds__(kFewRowsThreads)
+    few_rows_linear(const __nv_bfloat16* x, int64_t x_stride, int num_rows, const __nv_bfloat16* weight,
+                    const __nv_bfloat16* bias, int in_features, int out_features, OutT* out,
+                    int64_t out_stride) {
+  __shared__ float partial[kFewRowsWarps * kTiles * kFewRowsTile * kFewRowsColumns];
+  multiply_few_rows<kTiles>(x, x_stride, num_rows, weight, bias, in_features, out_features,
+                            static_cast<int>(blockIdx.x) * kFewRowsColumns, out, out_stride, partial);
 }
 
 template <typename InT, typename OutT>
@@ -91,17 +104,17 @@ TensorView as_float(ConstTensorView in, void* memory, cudaStream_t stream) {
 template <int kRows>
 void launch_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStream_t stream) {
   const LinearWeight& weight = *args.weight;
-  const auto grid = static_cast<unsigned>(ceil_div<int64_t>(weight.out_features(), kWarpsPerBlock));
+  const auto grid = static_cast<unsigned>(weight.out_features());
   dispatch_activation(x.dtype(), [&](auto x_tag) {
     dispatch_weight(weight.weight.dtype(), [&](auto weight_tag) {
       dispatch_activation(out.dtype(), [&](auto out_tag) {
         using XT = DeviceType<typename decltype(x_tag)::type>;
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;
-        gemv_warp_per_column<kRows><<<grid, kWarpsPerBlock * 32, 0, stream>>>(
+        gemv_block_per_column<kRows><<<grid, kWarpsPerBlock * 32, 0, stream>>>(
             static_cast<const XT*>(x.raw()), x.row_stride(), static_cast<const WeightT*>(weight.weight.raw()),
             static_cast<const WeightT*>(weight.bias.raw()), static_cast<int>(weight.in_features()),
-            static_cast<int>(weight.out_features()), static_cast<OutT*>(out.raw()), out.row_stride());
+            static_cast<OutT*>(out.raw()), out.row_stride());
       });
     });
   });
@@ -129,6 +142,24 @@ void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStr
     default:
       NF_CHECK(false) << x.size(0) << " rows";
   }
+}
+
+void run_few_rows(const LinearArgs& args, cudaStream_t stream) {
+  const LinearWeight& weight = *args.weight;
+  const auto grid = static_cast<unsigned>(ceil_div<int64_t>(weight.out_features(), kFewRowsColumns));
+  const auto num_rows = static_cast<int>(args.x.size(0));
+  dispatch_activation(args.out.dtype(), [&](auto out_tag) {
+    using OutT = DeviceType<typename decltype(out_tag)::type>;
+    const auto kernel = num_rows <= 8    ? few_rows_linear<1, OutT>
+                        : num_rows <= 16 ? few_rows_linear<2, OutT>
+                                         : few_rows_linear<4, OutT>;
+    kernel<<<grid, kFewRowsThreads, 0, stream>>>(
+        static_cast<const __nv_bfloat16*>(args.x.raw()), args.x.row_stride(), num_rows,
+        static_cast<const __nv_bfloat16*>(weight.weight.raw()),
+        static_cast<const __nv_bfloat16*>(weight.bias.raw()), static_cast<int>(weight.in_features()),
+        static_cast<int>(weight.out_features()), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+  });
+  CUDA_CHECK(cudaGetLastError());
 }
 
 cudaDataType_t cuda_dtype(DType dtype) {
@@ -202,6 +233,7 @@ void CudaBackend::linear(const LinearArgs& args) {
   const int64_t num_rows = args.x.size(0);
   if (num_rows == 0) return;
   const LinearWeight& weight = *args.weight;
+  if (num_rows <= kMaxFewRows && few_rows_fit(args.x, weight.weight)) return run_few_rows(args, stream_);
   const int64_t piece = 16 / dtype_bytes(weight.weight.dtype());
   if (num_rows <= kMaxGemvRows && weight.in_features() % piece == 0) {
     return run_gemv(args, args.x, args.out, stream_);
@@ -209,14 +241,15 @@ void CudaBackend::linear(const LinearArgs& args) {
   const bool tensor_cores = args.x.dtype() == DType::kBF16 && weight.weight.dtype() == DType::kBF16;
   ConstTensorView x = args.x;
   ConstTensorView w = weight.weight;
-  if (!tensor_cores && x.dtype() != DType::kF32) x = as_float(x, scratch(kXAsFloat, x.numel() * 4), stream_);
+  if (!tensor_cores && x.dtype() != DType::kF32)
+    x = as_float(x, scratch(ScratchPurpose::kXAsFloat, x.numel() * 4), stream_);
   if (!tensor_cores && w.dtype() != DType::kF32)
-    w = as_float(w, scratch(kWeightAsFloat, w.numel() * 4), stream_);
+    w = as_float(w, scratch(ScratchPurpose::kWeightAsFloat, w.numel() * 4), stream_);
   if (!weight.bias && (args.out.dtype() == x.dtype() || args.out.dtype() == DType::kF32)) {
     return matmul(x, w, args.out);
   }
-  const TensorView sums(scratch(kOutAsFloat, num_rows * weight.out_features() * 4), DType::kF32,
-                        Shape{num_rows, weight.out_features()});
+  const TensorView sums(scratch(ScratchPurpose::kOutAsFloat, num_rows * weight.out_features() * 4),
+                        DType::kF32, Shape{num_rows, weight.out_features()});
   matmul(x, w, sums);
   dispatch_weight(weight.bias ? weight.bias.dtype() : DType::kF32, [&](auto bias_tag) {
     dispatch_activation(args.out.dtype(), [&](auto out_tag) {

@@ -91,6 +91,14 @@ TEST(Linear, bf16_and_f32_kernels_agree) {
   EXPECT_TRUE(all_close(outs[0].view(), outs[1].view(), tolerance_of(DType::kF32, OpClass::kSum)));
 }
 
+// Bit for bit where the backend promises that, else within what any order of summation may give.
+testing::AssertionResult same(const Backend& backend, ConstTensorView actual, ConstTensorView expected) {
+  if (backend.batch_invariant()) return bits_equal(actual, expected);
+  // Both are rounded.
+  const Tolerance once = tolerance_of(actual.dtype(), OpClass::kSum);
+  return all_close(actual, expected, {2 * once.absolute, 2 * once.relative});
+}
+
 TEST(Linear, a_row_does_not_depend_on_the_others) {
   Rng rng(11);
   constexpr int64_t kRows = 270;
@@ -114,8 +122,8 @@ TEST(Linear, a_row_does_not_depend_on_the_others) {
       for (const int64_t count : {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 64, 65, 130}) {
         for (const int64_t begin : {int64_t{0}, int64_t{5}, kRows - count}) {
           SCOPED_TRACE(std::to_string(count) + " rows at " + std::to_string(begin));
-          ASSERT_TRUE(bits_equal(rows(begin, count, 0).view(), prefill.view().rows(begin, count)));
-          ASSERT_TRUE(bits_equal(rows(begin, count, count).view(), decode.view().rows(begin, count)));
+          ASSERT_TRUE(same(*backend, rows(begin, count, 0).view(), prefill.view().rows(begin, count)));
+          ASSERT_TRUE(same(*backend, rows(begin, count, count).view(), decode.view().rows(begin, count)));
         }
       }
     }

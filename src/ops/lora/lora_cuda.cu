@@ -10,7 +10,6 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kScratchPurpose = 3;
 constexpr int kWarpsPerBlock = 4;
 constexpr int kExpandThreads = 128;
 constexpr int kMaxRank = 1024;
@@ -54,7 +53,7 @@ void CudaBackend::lora_add(const LoraAddArgs& args) {
     const LoraWeight& weight = *run.weight;
     const auto rank = static_cast<int>(weight.a.size(0));
     NF_CHECK(rank <= kMaxRank) << rank;
-    auto* low_rank = static_cast<float*>(scratch(kScratchPurpose, num_rows * rank * 4));
+    auto* low_rank = static_cast<float*>(scratch(ScratchPurpose::kLoraInner, num_rows * rank * 4));
     const ConstTensorView x = args.x.rows(run.begin, num_rows);
     const TensorView out = args.out.rows(run.begin, num_rows);
     const dim3 shrink_grid(static_cast<unsigned>(num_rows),

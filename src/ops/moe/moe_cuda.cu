@@ -14,6 +14,7 @@ namespace {
 constexpr int kSortThreads =
     1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
 constexpr int kCopyThreads = 256;
+constexpr int kExpertsAtOnce = 8;
 
 // Counting sort of the pairs by expert, stable in token order. Pairs pass through shared memory in tiles;
 // thread e, which owns expert e, finds its pairs by reading the tile: num_pairs broadcast reads in all,
@@ -73,15 +74,24 @@ __global__ void combine_experts(const InT* expert_out, int64_t expert_stride, co
                                 const float* expert_weights, int top_k, const InT* shared_out,
                                 int64_t shared_stride, int hidden_size, OutT* out, int64_t out_stride) {
   const int64_t token = blockIdx.x;
-  for (int column = static_cast<int>(threadIdx.x); column < hidden_size; column += kCopyThreads) {
-    float sum = 0;
-    for (int k = 0; k < top_k; ++k) {
-      const int64_t pair = token * top_k + k;
-      sum += expert_weights[pair] * to_float(expert_out[row_of[pair] * expert_stride + column]);
+  const int column = static_cast<int>(blockIdx.y * kCopyThreads + threadIdx.x);
+  if (column >= hidden_size) return;
+  float sum = 0;
+  for (int first = 0; first < top_k; first += kExpertsAtOnce) {
+    // All loads before the first use.
+    float values[kExpertsAtOnce];
+#pragma unroll
+    for (int i = 0; i < kExpertsAtOnce; ++i) {
+      const int64_t pair = token * top_k + first + i;
+      values[i] = first + i < top_k ? to_float(expert_out[row_of[pair] * expert_stride + column]) : 0.0f;
     }
-    if (shared_out != nullptr) sum += to_float(shared_out[token * shared_stride + column]);
-    out[token * out_stride + column] = from_float<OutT>(sum);
+#pragma unroll
+    for (int i = 0; i < kExpertsAtOnce; ++i) {
+      if (first + i < top_k) sum += expert_weights[token * top_k + first + i] * values[i];
+    }
   }
+  if (shared_out != nullptr) sum += to_float(shared_out[token * shared_stride + column]);
+  out[token * out_stride + column] = from_float<OutT>(sum);
 }
 
 }  // namespace
@@ -112,7 +122,9 @@ void CudaBackend::moe_combine(const MoeCombineArgs& args) {
     dispatch_activation(args.out.dtype(), [&](auto out_tag) {
       using InT = DeviceType<typename decltype(in_tag)::type>;
       using OutT = DeviceType<typename decltype(out_tag)::type>;
-      combine_experts<<<static_cast<unsigned>(args.out.size(0)), kCopyThreads, 0, stream_>>>(
+      const dim3 grid(static_cast<unsigned>(args.out.size(0)),
+                      static_cast<unsigned>(ceil_div<int64_t>(args.out.size(1), kCopyThreads)));
+      combine_experts<<<grid, kCopyThreads, 0, stream_>>>(
           static_cast<const InT*>(args.expert_out.raw()), args.expert_out.row_stride(),
           args.row_of.data<int32_t>(), args.expert_weights.data<float>(),
           static_cast<int>(args.row_of.size(1)), static_cast<const InT*>(args.shared.raw()),

@@ -9,8 +9,8 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kMaxPerThread = 32;  // 8192 columns: three times Nemotron-3-Nano's
+constexpr int kThreads = 1024;    // decode has few rows: what counts is how much of one is in flight
+constexpr int kMaxPerThread = 8;  // 8192 columns: three times Nemotron-3-Nano's
 
 template <typename XT, typename DeltaT, typename WeightT, typename OutT, bool kAdd>
 __global__ void rms_norm_row_in_registers(const XT* x, XT* residual, int64_t x_stride, const DeltaT* delta,
@@ -19,19 +19,26 @@ __global__ void rms_norm_row_in_registers(const XT* x, XT* residual, int64_t x_s
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x;
   float values[kMaxPerThread];
-  float sum_of_squares = 0;
 #pragma unroll
   for (int i = 0; i < kMaxPerThread; ++i) {
     const int column = static_cast<int>(threadIdx.x) + i * kThreads;
     values[i] = 0;
     if (column >= hidden_size) continue;
     if constexpr (kAdd) {
-      const XT sum = from_float<XT>(to_float(residual[row * x_stride + column]) +
-                                    to_float(delta[row * delta_stride + column]));
-      residual[row * x_stride + column] = sum;
-      values[i] = to_float(sum);
+      values[i] = to_float(residual[row * x_stride + column]) + to_float(delta[row * delta_stride + column]);
     } else {
       values[i] = to_float(x[row * x_stride + column]);
+    }
+  }
+  // Stores after all loads: between them they would make each load wait for the one before.
+  float sum_of_squares = 0;
+#pragma unroll
+  for (int i = 0; i < kMaxPerThread; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kThreads;
+    if constexpr (kAdd) {
+      const XT sum = from_float<XT>(values[i]);
+      if (column < hidden_size) residual[row * x_stride + column] = sum;
+      values[i] = to_float(sum);
     }
     sum_of_squares += values[i] * values[i];
   }

@@ -43,7 +43,8 @@ struct HeadParameters {
   const float* dt_bias;
 };
 
-template <typename T, typename OutT>
+// kPerLane: columns of the state a lane holds of each channel.
+template <int kPerLane, typename T, typename OutT>
 __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParameters parameters, Rows<T> x,
                           Rows<T> b, Rows<T> c, Rows<T> dt_raw, float* ssm_state, OutT* y, int64_t y_stride) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -64,11 +65,11 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
           : ssm_state + (static_cast<int64_t>(sequences.state_slots[sequence]) * shape.num_heads + head) *
                             shape.head_dim * shape.state_size;
   const bool resumes = state_of_head != nullptr && sequences.context_lens[sequence] > 0;
-  float state[kRowsPerWarp][kMaxPerLane];
+  float state[kRowsPerWarp][kPerLane];
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
 #pragma unroll
-    for (int i = 0; i < kMaxPerLane; ++i) {
+    for (int i = 0; i < kPerLane; ++i) {
       const int n = lane + i * 32;
       const bool inside = n < shape.state_size && first_channel + r < shape.head_dim;
       state[r][i] = resumes && inside
@@ -80,10 +81,10 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
   for (int row = begin; row < end; ++row) {
     const float dt = softplus(to_float(dt_raw.data[row * dt_raw.stride + head]) + dt_bias);
     const float decay = expf(a * dt);
-    float b_values[kMaxPerLane];
-    float c_values[kMaxPerLane];
+    float b_values[kPerLane];
+    float c_values[kPerLane];
 #pragma unroll
-    for (int i = 0; i < kMaxPerLane; ++i) {
+    for (int i = 0; i < kPerLane; ++i) {
       const int n = lane + i * 32;
       const bool inside = n < shape.state_size;
       const int column = group * shape.state_size + n;
@@ -99,7 +100,7 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
       const float input = dt * x_value;
       float sum = 0;
 #pragma unroll
-      for (int i = 0; i < kMaxPerLane; ++i) {
+      for (int i = 0; i < kPerLane; ++i) {
         state[r][i] = decay * state[r][i] + input * b_values[i];
         sum += state[r][i] * c_values[i];
       }
@@ -114,7 +115,7 @@ __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParamete
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
 #pragma unroll
-    for (int i = 0; i < kMaxPerLane; ++i) {
+    for (int i = 0; i < kPerLane; ++i) {
       const int n = lane + i * 32;
       if (n >= shape.state_size || first_channel + r >= shape.head_dim) continue;
       state_of_head[static_cast<int64_t>(first_channel + r) * shape.state_size + n] = state[r][i];
@@ -150,10 +151,11 @@ void CudaBackend::ssd_scan(const SsdScanArgs& args) {
       const auto view = [](const ConstTensorView& tensor) {
         return Rows<T>{static_cast<const T*>(tensor.raw()), tensor.row_stride()};
       };
-      scan_rows<<<grid, kWarps * 32, 0, stream_>>>(shape, sequences, parameters, view(args.x), view(args.b),
-                                                   view(args.c), view(args.dt_raw),
-                                                   args.ssm_state ? args.ssm_state.data<float>() : nullptr,
-                                                   static_cast<OutT*>(args.y.raw()), args.y.row_stride());
+      const auto kernel = args.state_size <= 128 ? scan_rows<4, T, OutT> : scan_rows<kMaxPerLane, T, OutT>;
+      kernel<<<grid, kWarps * 32, 0, stream_>>>(shape, sequences, parameters, view(args.x), view(args.b),
+                                                view(args.c), view(args.dt_raw),
+                                                args.ssm_state ? args.ssm_state.data<float>() : nullptr,
+                                                static_cast<OutT*>(args.y.raw()), args.y.row_stride());
     });
   });
   CUDA_CHECK(cudaGetLastError());

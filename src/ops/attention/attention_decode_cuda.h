@@ -1,0 +1,21 @@
+// Attention of decode rows with the keys split over blocks.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "ops/attention/attention.h"
+
+namespace nemoforge::ops {
+
+// Whether the kernels take these sizes: head_dim a multiple of 32 up to 128, at most 32 query heads a key
+// head.
+[[nodiscard]] bool decode_attention_fits(const AttentionArgs& args);
+
+// Bytes of device memory that attention_decode needs for its partial sums.
+[[nodiscard]] int64_t decode_attention_bytes(const AttentionArgs& args);
+
+// Rows [0, num_decode) of out. `partial` has decode_attention_bytes. A row's result depends on its sequence
+// alone: the splits begin at fixed positions.
+void attention_decode(const AttentionArgs& args, float* partial, cudaStream_t stream);
+
+}  // namespace nemoforge::ops

@@ -1,5 +1,6 @@
 #include "model/caches.h"
 
+#include <atomic>
 #include <utility>
 
 #include "base/check.h"
@@ -20,6 +21,11 @@ Shape kv_shape(const ModelConfig& config, const CacheSizes& sizes, int64_t num_b
 }
 
 }  // namespace
+
+int64_t next_object_id() {
+  static std::atomic<int64_t> next{0};
+  return next.fetch_add(1);
+}
 
 Result<ModelCaches> ModelCaches::allocate(const ModelConfig& config, const CacheSizes& sizes, DType dtype,
                                           ops::Backend& backend) {

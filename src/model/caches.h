@@ -27,6 +27,10 @@ struct MambaCache {
   TensorView ssm_state;   // [num_slots, mamba_num_heads, mamba_head_dim, ssm_state_size] f32
 };
 
+// A number that no other call in this process gets: tells apart objects that may come to lie at the same
+// address.
+[[nodiscard]] int64_t next_object_id();
+
 // The memory of one model's caches; move-only. Who holds which slot and block is cache/'s affair. Contents
 // are unspecified until a sequence writes them; a sequence that begins at position 0 reads nothing.
 class ModelCaches {
@@ -40,6 +44,7 @@ class ModelCaches {
   [[nodiscard]] static int64_t block_bytes(const ModelConfig& config, const CacheSizes& sizes);
 
   [[nodiscard]] const CacheSizes& sizes() const { return sizes_; }
+  [[nodiscard]] int64_t id() const { return id_; }
   // The cache of a layer of that kind, by its index among all layers.
   [[nodiscard]] const MambaCache& mamba(int64_t layer_idx) const;
   [[nodiscard]] const ops::KvCacheView& kv(int64_t layer_idx) const;
@@ -51,6 +56,7 @@ class ModelCaches {
   };
 
   CacheSizes sizes_;
+  int64_t id_ = next_object_id();
   std::vector<LayerCache> layers_;
   std::vector<Buffer> buffers_;
 };

@@ -72,10 +72,23 @@ class CheckpointSource final : public WeightSource {
       return split(all, shape);
     }
     std::vector<ConstTensorView> matrices;
+    Buffer stacked;  // a device of its own gets the experts one behind another, for its grouped products
     for (int64_t expert = 0; expert < count; ++expert) {
       const std::string name = prefix + "." + std::to_string(expert) + "." + projection + ".weight";
       NF_TRY(const Tensor* tensor, take(name, shape));
-      NF_TRY(const ConstTensorView matrix, place(*tensor, linear_dtype(*tensor)));
+      const DType dtype = linear_dtype(*tensor);
+      ConstTensorView matrix;
+      if (backend_.shares_host_memory()) {
+        NF_TRY(matrix, place(*tensor, dtype));
+      } else {
+        const int64_t bytes = shape.numel() * dtype_bytes(matrices.empty() ? dtype : matrices[0].dtype());
+        if (stacked.data() == nullptr) {
+          NF_TRY(stacked, backend_.allocate(count * bytes));
+        }
+        const TensorView target(static_cast<std::byte*>(stacked.data()) + expert * bytes, dtype, shape);
+        if (matrices.empty() || dtype == matrices[0].dtype()) fill(*tensor, target);
+        matrix = target;
+      }
       if (!matrices.empty() && matrix.dtype() != matrices[0].dtype()) {
         return error(ErrorCode::kUnsupported, tensor->entry.file->path() + ": tensor \"" + tensor->name +
                                                   "\" is " + std::string(dtype_name(matrix.dtype())) +
@@ -84,6 +97,7 @@ class CheckpointSource final : public WeightSource {
       }
       matrices.push_back(matrix);
     }
+    if (stacked.data() != nullptr) buffers_.push_back(std::move(stacked));
     return matrices;
   }
 
@@ -160,22 +174,28 @@ class CheckpointSource final : public WeightSource {
   Result<ConstTensorView> place(const Tensor& tensor, DType dtype) {
     const ConstTensorView stored = tensor.entry.tensor;
     if (stored.dtype() == dtype && backend_.shares_host_memory()) return stored;
-    const int64_t bytes = stored.numel() * dtype_bytes(dtype);
-    NF_TRY(Buffer buffer, backend_.allocate(bytes));
+    NF_TRY(Buffer buffer, backend_.allocate(stored.numel() * dtype_bytes(dtype)));
     const TensorView placed(buffer.data(), dtype, stored.shape());
-    if (stored.dtype() == dtype) {
-      backend_.upload(stored.raw(), placed.raw(), bytes);
+    fill(tensor, placed);
+    buffers_.push_back(std::move(buffer));
+    return ConstTensorView(placed);
+  }
+
+  // Copies the tensor to memory of the backend, in the type of `target`.
+  void fill(const Tensor& tensor, const TensorView& target) {
+    const ConstTensorView stored = tensor.entry.tensor;
+    const int64_t bytes = stored.numel() * dtype_bytes(target.dtype());
+    if (stored.dtype() == target.dtype()) {
+      backend_.upload(stored.raw(), target.raw(), bytes);
     } else if (backend_.shares_host_memory()) {
-      convert_elements(stored, placed);
+      convert_elements(stored, target);
     } else {
-      nemoforge::Tensor converted = make_host_tensor(dtype, stored.shape());
+      nemoforge::Tensor converted = make_host_tensor(target.dtype(), stored.shape());
       convert_elements(stored, converted.view());
-      backend_.upload(converted.view().raw(), placed.raw(), bytes);
+      backend_.upload(converted.view().raw(), target.raw(), bytes);
     }
     // What has been copied is not read again: without this the peak would be the file and the copy.
     tensor.entry.file->forget(stored);
-    buffers_.push_back(std::move(buffer));
-    return ConstTensorView(placed);
   }
 
   static std::vector<ConstTensorView> split(const ConstTensorView& all, const Shape& shape) {

@@ -1,7 +1,9 @@
 // The model against transformers on small checkpoints: logits, hidden states, decoding, LoRA, batching.
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -15,6 +17,18 @@ namespace {
 constexpr double kLogitTolerance = 2e-4;
 // Between two ways of ours to pass the same tokens.
 constexpr double kChunkTolerance = 1e-4;
+// The stated bound for a GPU in fp32.
+constexpr double kGpuTolerance = 2e-3;
+
+// "reference", "cpu" and, where this build and machine have it, "cuda"; or the one that NEMOFORGE_BACKEND
+// names.
+std::vector<const char*> backends_to_test() {
+  const char* wanted = std::getenv("NEMOFORGE_BACKEND");
+  if (wanted != nullptr) return {wanted};
+  std::vector<const char*> names = {"reference", "cpu"};
+  if (ops::make_cuda_backend()) names.push_back("cuda");
+  return names;
+}
 
 class GoldenTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
@@ -26,7 +40,13 @@ class GoldenTest : public testing::TestWithParam<std::tuple<const char*, const c
   [[nodiscard]] TestModel load(DType dtype = DType::kF32) {
     return TestModel::load(folder_, dtype, *backend_);
   }
-  [[nodiscard]] bool is_reference() const { return backend_->name() == "reference"; }
+  // What another order of fp32 sums may change: the GPU's differ most from transformers'.
+  [[nodiscard]] double logit_tolerance() const {
+    return backend_->name() == "cuda" ? kGpuTolerance : kLogitTolerance;
+  }
+  [[nodiscard]] double chunk_tolerance() const {
+    return backend_->name() == "cuda" ? kGpuTolerance : kChunkTolerance;
+  }
 
   std::string folder_;
   std::unique_ptr<ops::Backend> backend_;
@@ -40,7 +60,7 @@ TEST_P(GoldenTest, prefill_logits) {
     TestSequence sequence = TestModel::sequence(i);
     const Logits logits = model.prefill(sequence, golden_.ids(name + ".input_ids"));
     const double worst = max_abs_difference(logits.values, golden_.floats(name + ".logits"));
-    EXPECT_LE(worst, kLogitTolerance) << name;
+    EXPECT_LE(worst, logit_tolerance()) << name;
     RecordProperty(name, std::to_string(worst));
   }
 }
@@ -50,8 +70,10 @@ TEST_P(GoldenTest, hidden_states_before_every_layer) {
   int64_t num_seen = 0;
   const HiddenStatesTap tap = [&](int64_t layer_idx, const ConstTensorView& hidden_states) {
     const auto expected = golden_.floats("prefill.1.hidden_states." + std::to_string(layer_idx));
-    const std::span actual(hidden_states.data<float>(), static_cast<size_t>(hidden_states.numel()));
-    EXPECT_LE(max_abs_difference(actual, expected), kLogitTolerance) << "layer " << layer_idx;
+    std::vector<float> actual(static_cast<size_t>(hidden_states.numel()));
+    backend_->synchronize();
+    backend_->download(hidden_states.raw(), actual.data(), hidden_states.numel() * int64_t{sizeof(float)});
+    EXPECT_LE(max_abs_difference(actual, expected), logit_tolerance()) << "layer " << layer_idx;
     ++num_seen;
   };
   const std::vector<int32_t> ids = golden_.ids("prefill.1.input_ids");
@@ -69,7 +91,7 @@ TEST_P(GoldenTest, prefill_then_single_steps) {
   Logits logits = model.prefill(sequence, std::span(ids).first(20)).rows(19, 1);
   logits.append(model.decode(sequence, std::span(ids).subspan(20)));
   EXPECT_LE(max_abs_difference(logits.values, golden_.floats("decode.logits_from_position_19")),
-            kLogitTolerance);
+            logit_tolerance());
 }
 
 TEST_P(GoldenTest, greedy_output_is_exactly_equal) {
@@ -99,13 +121,13 @@ TEST_P(GoldenTest, lora_logits) {
     const Logits logits = model.prefill(sequence, half);
     const auto expected_half =
         expected.subspan(static_cast<size_t>(i) * expected.size() / 2, expected.size() / 2);
-    EXPECT_LE(max_abs_difference(logits.values, expected_half), kLogitTolerance);
+    EXPECT_LE(max_abs_difference(logits.values, expected_half), logit_tolerance());
 
     // Decoding through the adapter, too.
     TestSequence again = TestModel::sequence(i, &*adapter);
     Logits pieces = model.prefill(again, half.first(11));
     pieces.append(model.decode(again, half.subspan(11)));
-    EXPECT_LE(max_abs_difference(pieces.values, logits.values), kChunkTolerance);
+    EXPECT_LE(max_abs_difference(pieces.values, logits.values), chunk_tolerance());
   }
 }
 
@@ -117,11 +139,11 @@ TEST_P(GoldenTest, pieces_of_a_prompt_give_the_logits_of_the_whole) {
   for (const int64_t chunk_size : {1, 7, 64}) {
     TestSequence sequence = TestModel::sequence(1);
     const Logits logits = model.prefill(sequence, ids, chunk_size);
-    EXPECT_LE(max_abs_difference(logits.values, expected.values), kChunkTolerance)
+    EXPECT_LE(max_abs_difference(logits.values, expected.values), chunk_tolerance())
         << "chunks of " << chunk_size;
   }
   TestSequence sequence = TestModel::sequence(2);
-  EXPECT_LE(max_abs_difference(model.decode(sequence, ids).values, expected.values), kChunkTolerance)
+  EXPECT_LE(max_abs_difference(model.decode(sequence, ids).values, expected.values), chunk_tolerance())
       << "one decode step a token";
 }
 
@@ -165,9 +187,13 @@ TEST_P(GoldenTest, logits_do_not_depend_on_the_rest_of_the_batch) {
   int64_t row = 0;
   for (size_t i = 0; i < 5; ++i) {
     const Logits part = together.rows(row, alone[i].num_rows);
+    row += alone[i].num_rows;
+    if (!backend_->batch_invariant()) {
+      EXPECT_LE(max_abs_difference(part.values, alone[i].values), chunk_tolerance()) << "sequence " << i;
+      continue;
+    }
     EXPECT_EQ(std::memcmp(part.values.data(), alone[i].values.data(), part.values.size() * sizeof(float)), 0)
         << "sequence " << i << " differs by " << max_abs_difference(part.values, alone[i].values);
-    row += alone[i].num_rows;
   }
 }
 
@@ -181,7 +207,8 @@ TEST_P(GoldenTest, only_wanted_rows_reach_the_head) {
   batch.add_prefill(ids, other.state(), WantedLogits::kLast);
   const Logits last = model.run(batch);
   ASSERT_EQ(last.num_rows, 1);
-  EXPECT_EQ(last.values, all.rows(all.num_rows - 1, 1).values);
+  EXPECT_LE(max_abs_difference(last.values, all.rows(all.num_rows - 1, 1).values),
+            backend_->batch_invariant() ? 0 : chunk_tolerance());
 }
 
 // The median over rows: in a model of random weights the scores of experts lie so close together that bf16
@@ -204,7 +231,7 @@ TEST_P(GoldenTest, bf16_stays_close_to_fp32) {
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest,
                          testing::Combine(testing::Values("tiny", "nano_shaped", "grouped_router"),
-                                          testing::Values("reference", "cpu")),
+                                          testing::ValuesIn(backends_to_test())),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
                          });

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/check.h"
@@ -41,9 +42,21 @@ int64_t blocks_in_use(const Batch::Sequence& sequence, int64_t block_size) {
   return ceil_div(sequence.state.context_len + sequence.num_rows, block_size);
 }
 
+// Whether a pass is a decode step that looks like others: it can be replayed.
+bool is_replayable(const Batch& batch, const HiddenStatesTap& tap) {
+  return batch.num_decode() == batch.num_sequences() && !batch.has_adapters() && !tap;
+}
+
+// A decode step says that its sequences may be as long as the next power of two of blocks, so that steps with
+// the same sizes stay alike as the sequences grow.
+int64_t rounded_blocks(int64_t num_blocks) {
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(num_blocks, 8))));
+}
+
 // Gathers all index tensors in `words` and uploads them at once: one small copy a pass.
 BatchTensors upload_batch(const Batch& batch, const ModelConfig& config, const CacheSizes& caches,
-                          ops::Backend& backend, Workspace& workspace, std::vector<int32_t>& words) {
+                          bool replayable, ops::Backend& backend, Workspace& workspace,
+                          std::vector<int32_t>& words) {
   BatchTensors result;
   ops::RaggedRows& rows = result.rows;
   rows.num_tokens = batch.num_rows();
@@ -54,6 +67,10 @@ BatchTensors upload_batch(const Batch& batch, const ModelConfig& config, const C
     rows.max_query_len = std::max(rows.max_query_len, sequence.num_rows);
     rows.max_context_len = std::max(rows.max_context_len, sequence.state.context_len + sequence.num_rows);
     max_blocks = std::max(max_blocks, blocks_in_use(sequence, caches.block_size));
+  }
+  if (replayable) {
+    max_blocks = rounded_blocks(max_blocks);
+    rows.max_context_len = max_blocks * caches.block_size;
   }
 
   words.clear();
@@ -182,6 +199,15 @@ TensorView run_head(const ForwardContext& context, const ModelWeights& weights,
   return logits;
 }
 
+// The head on every row of a decode step.
+void decode_head(const ForwardContext& context, const ModelWeights& weights, const TensorView& hidden_states,
+                 const TensorView& logits) {
+  context.backend.linear({.x = hidden_states,
+                          .weight = &weights.lm_head,
+                          .num_decode_rows = context.rows.num_decode,
+                          .out = logits});
+}
+
 }  // namespace
 
 Model::Model(ModelConfig config, Weights weights, DType dtype, ops::Backend& backend)
@@ -207,8 +233,9 @@ Result<ModelCaches> Model::allocate_caches(const CacheSizes& sizes) {
 TensorView Model::forward(const Batch& batch, const ModelCaches& caches, const HiddenStatesTap& tap) {
   check_batch(batch, config_, caches.sizes());
   workspace_.reset();
+  const bool replayable = is_replayable(batch, tap);
   const BatchTensors tensors =
-      upload_batch(batch, config_, caches.sizes(), *backend_, workspace_, batch_words_);
+      upload_batch(batch, config_, caches.sizes(), replayable, *backend_, workspace_, batch_words_);
   collect_adapter_rows(batch, adapter_rows_);
   const ForwardContext context{.backend = *backend_,
                                .config = config_,
@@ -216,8 +243,23 @@ TensorView Model::forward(const Batch& batch, const ModelCaches& caches, const H
                                .workspace = workspace_,
                                .dtype = dtype_,
                                .adapters = adapter_rows_};
-  const TensorView hidden_states = run_layers(context, *weights_, tensors.token_ids, caches, tap);
-  return run_head(context, *weights_, hidden_states, tensors.logit_rows);
+  if (!replayable) {
+    const TensorView hidden_states = run_layers(context, *weights_, tensors.token_ids, caches, tap);
+    return run_head(context, *weights_, hidden_states, tensors.logit_rows);
+  }
+  const TensorView logits = workspace_.take(DType::kF32, {batch.num_rows(), config_.vocab_size});
+  const ops::ReplayKey key = {id_,
+                              caches.id(),
+                              batch.num_rows(),
+                              tensors.rows.max_context_len,
+                              std::bit_cast<int64_t>(tensors.token_ids.raw()),
+                              std::bit_cast<int64_t>(logits.raw()),
+                              workspace_.num_bytes()};
+  backend_->replay(key, [&] {
+    const TensorView hidden_states = run_layers(context, *weights_, tensors.token_ids, caches, tap);
+    decode_head(context, *weights_, hidden_states, logits);
+  });
+  return logits;
 }
 
 }  // namespace nemoforge::model

@@ -43,7 +43,8 @@ class Model {
   // Runs the batch and brings the caches up to date. Returns the logits of batch.logit_rows(), in their
   // order: [num_logit_rows, vocab_size] f32 in the backend's memory, valid until the next pass. Each row
   // costs 4 * vocab_size bytes: a long prompt whose logits are all wanted is passed in pieces. Token ids,
-  // slots and blocks are the caller's to validate (NF_CHECK). Not for several threads at once.
+  // slots and blocks are the caller's to validate (NF_CHECK). Not for several threads at once. A step in
+  // which every sequence decodes, without adapters, goes through Backend::replay.
   TensorView forward(const Batch& batch, const ModelCaches& caches, const HiddenStatesTap& tap = {});
 
  private:
@@ -51,6 +52,7 @@ class Model {
   Weights weights_;
   DType dtype_;
   ops::Backend* backend_;
+  int64_t id_ = next_object_id();  // among all models and caches of the process
   Workspace workspace_;
   std::vector<int32_t> batch_words_;  // the index tensors of a batch, one after another
   std::vector<AdapterRows> adapter_rows_;

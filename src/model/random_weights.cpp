@@ -35,11 +35,16 @@ class RandomSource final : public WeightSource {
   Result<std::vector<ConstTensorView>> expert_matrices(const std::string& /*prefix*/,
                                                        const std::string& /*projection*/, int64_t count,
                                                        const Shape& shape) override {
+    // One behind another, as some backends want the matrices of a grouped product.
+    const int64_t bytes = shape.numel() * dtype_bytes(dtype_);
+    NF_TRY(Buffer buffer, backend_.allocate(count * bytes));
     std::vector<ConstTensorView> matrices;
     for (int64_t expert = 0; expert < count; ++expert) {
-      NF_TRY(const ConstTensorView matrix, scaled_matrix(shape, dtype_));
-      matrices.push_back(matrix);
+      void* place = static_cast<std::byte*>(buffer.data()) + expert * bytes;
+      NF_RETURN_IF_ERROR(fill_scaled(shape, dtype_, place));
+      matrices.emplace_back(place, dtype_, shape);
     }
+    buffers_.push_back(std::move(buffer));
     return matrices;
   }
 
@@ -76,32 +81,43 @@ class RandomSource final : public WeightSource {
     return 0;
   }
 
-  // Standard deviation 1 / sqrt(in_features): outputs of order one for inputs of order one.
   Result<ConstTensorView> scaled_matrix(const Shape& shape, DType dtype) {
-    const Tensor& pool = scaled_pool(dtype, 1 / std::sqrt(static_cast<float>(shape[1])));
-    const int64_t element_bytes = dtype_bytes(dtype);
-    NF_TRY(Buffer buffer, backend_.allocate(shape.numel() * element_bytes));
-    const auto* source = static_cast<const std::byte*>(pool.view().raw());
-    auto* target = static_cast<std::byte*>(buffer.data());
-    for (int64_t begin = 0; begin < shape.numel(); begin += kPieceSize) {
-      const int64_t count = std::min(kPieceSize, shape.numel() - begin);
-      const auto offset = static_cast<int64_t>(rng_.below(static_cast<uint64_t>(kPoolSize - count + 1)));
-      backend_.upload(source + offset * element_bytes, target + begin * element_bytes, count * element_bytes);
-    }
+    NF_TRY(Buffer buffer, backend_.allocate(shape.numel() * dtype_bytes(dtype)));
+    NF_RETURN_IF_ERROR(fill_scaled(shape, dtype, buffer.data()));
     const ConstTensorView matrix(buffer.data(), dtype, shape);
     buffers_.push_back(std::move(buffer));
     return matrix;
   }
 
-  // The pool times `scale` in this type; the last one is kept, since the experts all ask for the same.
-  const Tensor& scaled_pool(DType dtype, float scale) {
-    if (scaled_.view() && scaled_.view().dtype() == dtype && scaled_by_ == scale) return scaled_;
-    std::vector<float> values = pool_;
-    for (float& value : values) value *= scale;
-    scaled_ = make_host_tensor(dtype, {kPoolSize});
-    convert_elements(ConstTensorView(values.data(), {kPoolSize}), scaled_.view());
-    scaled_by_ = scale;
-    return scaled_;
+  // Standard deviation 1 / sqrt(in_features): outputs of order one for inputs of order one.
+  Status fill_scaled(const Shape& shape, DType dtype, void* place) {
+    NF_TRY(const std::byte* source, scaled_pool(dtype, 1 / std::sqrt(static_cast<float>(shape[1]))));
+    const int64_t element_bytes = dtype_bytes(dtype);
+    auto* target = static_cast<std::byte*>(place);
+    for (int64_t begin = 0; begin < shape.numel(); begin += kPieceSize) {
+      const int64_t count = std::min(kPieceSize, shape.numel() - begin);
+      const auto offset = static_cast<int64_t>(rng_.below(static_cast<uint64_t>(kPoolSize - count + 1)));
+      backend_.copy(source + offset * element_bytes, target + begin * element_bytes, count * element_bytes);
+    }
+    return {};
+  }
+
+  // The pool times `scale` in this type, in the backend's memory; the last one is kept, since the experts all
+  // ask for the same.
+  Result<const std::byte*> scaled_pool(DType dtype, float scale) {
+    if (scaled_.data() == nullptr || scaled_dtype_ != dtype || scaled_by_ != scale) {
+      std::vector<float> values = pool_;
+      for (float& value : values) value *= scale;
+      Tensor host = make_host_tensor(dtype, {kPoolSize});
+      convert_elements(ConstTensorView(values.data(), {kPoolSize}), host.view());
+      const int64_t bytes = kPoolSize * dtype_bytes(dtype);
+      backend_.synchronize();  // copies out of the pool before it are done
+      NF_TRY(scaled_, backend_.allocate(bytes));
+      backend_.upload(host.view().raw(), scaled_.data(), bytes);
+      scaled_dtype_ = dtype;
+      scaled_by_ = scale;
+    }
+    return static_cast<const std::byte*>(scaled_.data());
   }
 
   Result<ConstTensorView> upload(const TensorView& host) {
@@ -118,7 +134,8 @@ class RandomSource final : public WeightSource {
   ops::Backend& backend_;
   std::vector<Buffer>& buffers_;
   std::vector<float> pool_;
-  Tensor scaled_;
+  Buffer scaled_;
+  DType scaled_dtype_ = DType::kF32;
   float scaled_by_ = 0;
 };
 
@@ -130,6 +147,7 @@ Result<Weights> Weights::random(const ModelConfig& config, DType dtype, uint64_t
   Weights weights;
   RandomSource source(dtype, seed, backend, weights.buffers_);
   NF_TRY(weights.weights_, assemble_weights(config, source));
+  backend.synchronize();  // the pool that they are copied from ends here
   return weights;
 }
 

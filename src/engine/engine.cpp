@@ -75,7 +75,11 @@ const char* finish_reason_name(FinishReason reason) {
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(model::Model& model, const text::Tokenizer* tokenizer,
-                                               const EngineConfig& config) {
+                                               const EngineConfig& engine_config) {
+  EngineConfig config = engine_config;
+  if (const auto memory = model.backend().device_memory(); memory && !config.cache_bytes) {
+    NF_TRY(config.cache_bytes, device_cache_bytes(config, *memory));
+  }
   const CacheCost cost = ModelRunner::cache_cost(model, config.block_size);
   NF_TRY(const SchedulerConfig limits, plan_caches(config, cost, model.config().max_position_embeddings,
                                                    model.config().chunk_size, free_host_bytes()));

@@ -77,6 +77,24 @@ Result<SchedulerConfig> plan_caches(const EngineConfig& config, const CacheCost&
   return plan;
 }
 
+Result<int64_t> device_cache_bytes(const EngineConfig& config, const ops::DeviceMemory& memory) {
+  const double share = config.gpu_memory_utilization;
+  if (!(share > 0 && share <= 1)) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("gpu_memory_utilization must be above 0 and at most 1, got {}.", share));
+  }
+  const int64_t used = memory.total_bytes - memory.free_bytes;
+  const auto allowed = static_cast<int64_t>(share * static_cast<double>(memory.total_bytes));
+  const int64_t left = allowed - used - kActivationBytes;
+  if (left > 0) return left;
+  return error(
+      ErrorCode::kResourceExhausted,
+      fmt::format("no GPU memory is left for caches: {:.2f} GiB of {:.2f} GiB are in use, {:.2f} GiB are "
+                  "kept for activations, and the process may fill {:.0f}%",
+                  gib(used), gib(memory.total_bytes), gib(kActivationBytes), 100 * share),
+      "raise --gpu-memory-utilization, or free the GPU");
+}
+
 int64_t free_host_bytes() {
   int64_t available = std::numeric_limits<int64_t>::max();
   std::ifstream meminfo("/proc/meminfo");

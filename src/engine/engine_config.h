@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "engine/scheduler.h"
+#include "ops/backend.h"
 
 namespace nemoforge::engine {
 
@@ -18,7 +19,9 @@ struct EngineConfig {
   std::optional<int64_t> num_blocks;      // absent: what max_num_seqs of max_model_len need, or what fits
   int64_t num_snapshot_slots = 16;        // Mamba states kept beyond those of running sequences
   bool enable_prefix_caching = true;
-  std::optional<int64_t> cache_bytes;  // for all caches; absent: half of the memory that is free
+  std::optional<int64_t> cache_bytes;   // for all caches; absent: half of the host's free memory, or what
+                                        // gpu_memory_utilization leaves on a device
+  double gpu_memory_utilization = 0.9;  // share of a device's memory that the process may fill; (0, 1]
 };
 
 // The memory that the caches take, by unit.
@@ -33,6 +36,13 @@ struct CacheCost {
 [[nodiscard]] Result<SchedulerConfig> plan_caches(const EngineConfig& config, const CacheCost& cost,
                                                   int64_t model_max_len, int64_t chunk_size,
                                                   int64_t free_bytes);
+
+// Bytes for caches on a device: its total times the utilization, less what is in use and kActivationBytes.
+// kInvalidArgument for a utilization outside (0, 1], kResourceExhausted where nothing is left.
+[[nodiscard]] Result<int64_t> device_cache_bytes(const EngineConfig& config, const ops::DeviceMemory& memory);
+
+// What a device keeps free for activations and logits of a step, and the libraries' own.
+constexpr int64_t kActivationBytes = int64_t{1} << 30;
 
 // Memory that the system could give without swapping (MemAvailable), or the process's cgroup limit where that
 // is less.

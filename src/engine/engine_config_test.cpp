@@ -89,5 +89,23 @@ TEST(FreeHostBytes, is_plausible) {
   EXPECT_GT(free_host_bytes(), kMib);
 }
 
+TEST(EngineConfig, a_device_gives_its_caches_what_the_utilization_leaves) {
+  constexpr int64_t kGib = int64_t{1} << 30;
+  EngineConfig config;
+  config.gpu_memory_utilization = 0.5;
+  const auto bytes = device_cache_bytes(config, {.free_bytes = 70 * kGib, .total_bytes = 80 * kGib});
+  ASSERT_TRUE(bytes);
+  EXPECT_EQ(*bytes, 40 * kGib - 10 * kGib - kActivationBytes);
+  const auto full = device_cache_bytes(config, {.free_bytes = 40 * kGib, .total_bytes = 80 * kGib});
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code, ErrorCode::kResourceExhausted);
+  for (const double share : {0.0, -1.0, 1.5}) {
+    config.gpu_memory_utilization = share;
+    const auto wrong = device_cache_bytes(config, {.free_bytes = 1, .total_bytes = 1});
+    ASSERT_FALSE(wrong);
+    EXPECT_EQ(wrong.error().code, ErrorCode::kInvalidArgument);
+  }
+}
+
 }  // namespace
 }  // namespace nemoforge::engine

@@ -1,6 +1,5 @@
 #include "engine/model_runner.h"
 
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -47,16 +46,7 @@ void ModelRunner::copy(std::span<const CacheCopy> copies) {
 void ModelRunner::copy_row(const TensorView& cache, int32_t from, int32_t to) {
   const TensorView source = cache.rows(from, 1);
   const TensorView target = cache.rows(to, 1);
-  const int64_t num_bytes = source.numel() * dtype_bytes(source.dtype());
-  ops::Backend& backend = model_.backend();
-  if (backend.shares_host_memory()) {
-    backend.synchronize();
-    std::memcpy(target.raw(), source.raw(), static_cast<size_t>(num_bytes));
-    return;
-  }
-  host_rows_.resize(static_cast<size_t>(num_bytes));
-  backend.download(source.raw(), host_rows_.data(), num_bytes);
-  backend.upload(host_rows_.data(), target.raw(), num_bytes);
+  model_.backend().copy(source.raw(), target.raw(), source.numel() * dtype_bytes(source.dtype()));
 }
 
 std::vector<std::span<const float>> ModelRunner::forward(std::span<const ScheduledSequence> work) {

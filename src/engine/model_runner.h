@@ -41,8 +41,7 @@ class ModelRunner {
   model::Model& model_;
   model::ModelCaches caches_;
   model::Batch batch_;
-  std::vector<float> host_logits_;    // where the backend's memory is not the host's
-  std::vector<std::byte> host_rows_;  // likewise, on the way from a cache row to another
+  std::vector<float> host_logits_;  // where the backend's memory is not the host's
 };
 
 }  // namespace nemoforge::engine

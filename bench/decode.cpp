@@ -19,10 +19,10 @@ Result<DecodeResult> run_decode(model::Model& model, const DecodeOptions& option
   const int64_t max_len = options.context_len + kWarmUpSteps + options.num_steps;
   NF_TRY(const Sequences sequences, Sequences::make(model, options.batch_size, max_len));
   Rng rng(options.seed);
-  for (int64_t i = 0; i < options.batch_size; ++i) {
-    const auto ids = random_token_ids(rng, options.context_len, config.vocab_size);
-    sequences.prefill(model, i, 0, ids, kPrefillChunk);
-  }
+  // One past for all: their tokens differ from the first step on.
+  sequences.prefill(model, 0, 0, random_token_ids(rng, options.context_len, config.vocab_size),
+                    kPrefillChunk);
+  for (int64_t i = 1; i < options.batch_size; ++i) sequences.copy(model, 0, i);
   std::vector<double> seconds;
   model::Batch batch;
   for (int64_t step = 0; step < kWarmUpSteps + options.num_steps; ++step) {
@@ -42,7 +42,7 @@ Result<DecodeResult> run_decode(model::Model& model, const DecodeOptions& option
   result.weight_bytes = active_weight_bytes(config, model.weights(), options.batch_size);
   result.state_bytes = static_cast<double>(options.batch_size) *
                        state_bytes(config, model.dtype(), options.context_len + options.num_steps / 2);
-  result.read_gb_per_s = read_gb_per_s();
+  NF_TRY(result.read_gb_per_s, memory_gb_per_s(model.backend()));
   result.floor_tokens_per_s = static_cast<double>(options.batch_size) * result.read_gb_per_s * 1e9 /
                               (result.weight_bytes + result.state_bytes);
   result.fraction = result.tokens_per_s / result.floor_tokens_per_s;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/result.h"
+#include "ops/backend.h"
 #include "tensor/dtype.h"
 
 namespace nemoforge::bench {
@@ -24,6 +26,15 @@ struct MatrixProduct {
            static_cast<double>(out_features) * static_cast<double>(count);
   }
 };
+
+// Bytes a second (in units of 1e9) between the model's memory and its processors: read_gb_per_s() where the
+// memory is the host's; on a device the bytes read and written by large copies in its memory.
+[[nodiscard]] Result<double> memory_gb_per_s(ops::Backend& backend);
+
+// Seconds for these products: oneDNN's where the backend computes in host memory; on a device their
+// operations at the rate that the backend's own library reaches on one large square product of `dtype`.
+[[nodiscard]] Result<double> matmul_seconds(std::span<const MatrixProduct> products, DType dtype,
+                                            ops::Backend& backend);
 
 // Seconds that oneDNN takes for these products on all cores, weights and inputs of `dtype`: each shape is
 // timed alone (best of several) and multiplied by its count.

@@ -30,9 +30,9 @@ Result<PrefillResult> run_prefill(model::Model& model, const PrefillOptions& opt
   result.prompt = summarise(std::move(seconds));
   result.tokens_per_s = static_cast<double>(options.prompt_len) / result.prompt.median_s;
   for (const MatrixProduct& product : products) result.matmul_flops += num_chunks * product.flops();
-  result.onednn_tokens_per_s =
-      static_cast<double>(options.chunk_size) / onednn_seconds(products, model.dtype());
-  result.fraction = result.tokens_per_s / result.onednn_tokens_per_s;
+  NF_TRY(const double seconds_each, matmul_seconds(products, model.dtype(), model.backend()));
+  result.matmul_tokens_per_s = static_cast<double>(options.chunk_size) / seconds_each;
+  result.fraction = result.tokens_per_s / result.matmul_tokens_per_s;
   return result;
 }
 

@@ -1,4 +1,4 @@
-// How quickly a model passes prompts, against oneDNN's rate for the same matrix products.
+// How quickly a model passes prompts, against the library's rate for the same matrix products.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct PrefillResult {
   Durations prompt;                // of a whole prompt, the logits of its last token included
   double tokens_per_s = 0;         // prompt_len / median
   double matmul_flops = 0;         // of the prompt's matrix products
-  double onednn_tokens_per_s = 0;  // were the prompt those products alone, at oneDNN's speed on this machine
-  double fraction = 0;             // tokens_per_s / onednn_tokens_per_s
+  double matmul_tokens_per_s = 0;  // were the prompt those products alone, at matmul_seconds' rate
+  double fraction = 0;             // tokens_per_s / matmul_tokens_per_s
 };
 
 // kInvalidArgument where chunk_size does not divide prompt_len (the products are those of whole chunks);

@@ -40,6 +40,26 @@ class Sequences {
     return {context_len, narrow<int32_t>(i), blocks_[static_cast<size_t>(i)], nullptr};
   }
 
+  // Gives sequence `to` the past of sequence `from`.
+  void copy(model::Model& model, int64_t from, int64_t to) const {
+    const auto copy_rows = [&](const TensorView& cache, int64_t from_row, int64_t to_row, int64_t count) {
+      const TensorView source = cache.rows(from_row, count);
+      model.backend().copy(source.raw(), cache.rows(to_row, count).raw(),
+                           source.numel() * dtype_bytes(source.dtype()));
+    };
+    const auto num_blocks = static_cast<int64_t>(blocks_.front().size());
+    for (int64_t layer_idx = 0; layer_idx < model.config().num_hidden_layers(); ++layer_idx) {
+      const model::LayerKind kind = model.config().layers[static_cast<size_t>(layer_idx)];
+      if (kind == model::LayerKind::kMamba) {
+        copy_rows(caches_.mamba(layer_idx).conv_state, from, to, 1);
+        copy_rows(caches_.mamba(layer_idx).ssm_state, from, to, 1);
+      } else if (kind == model::LayerKind::kAttention) {
+        copy_rows(caches_.kv(layer_idx).k, from * num_blocks, to * num_blocks, num_blocks);
+        copy_rows(caches_.kv(layer_idx).v, from * num_blocks, to * num_blocks, num_blocks);
+      }
+    }
+  }
+
   // Passes the tokens of one sequence, from position `context_len`, in pieces of `chunk_size` rows.
   void prefill(model::Model& model, int64_t i, int64_t context_len, std::span<const int32_t> ids,
                int64_t chunk_size) const {

@@ -8,6 +8,12 @@
 #include "ops/device_choice.h"
 
 namespace nemoforge::cli {
+namespace {
+
+constexpr uint64_t kDummySeed = 1;
+
+}  // namespace
+
 Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend) {
   if (name == "fp32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
@@ -25,6 +31,11 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
   command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT's form");
+  command
+      .add_option("--load-format", flags.load_format,
+                  "auto: the folder's weights; dummy: random bf16 ones of the dimensions in its config.json")
+      ->check(CLI::IsMember({"auto", "dummy"}))
+      ->capture_default_str();
 }
 
 Result<LoadedModel> load_model(const ModelFlags& flags) {
@@ -32,8 +43,16 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(flags.device));
   NF_TRY(loaded.backend, ops::make_backend(device));
   NF_TRY(const DType dtype, compute_dtype(flags.dtype, *loaded.backend));
-  NF_TRY(model::Model model, model::Model::load(flags.model, dtype, *loaded.backend));
-  loaded.model = std::make_unique<model::Model>(std::move(model));
+  if (flags.load_format == "dummy") {
+    NF_TRY(model::ModelConfig config, model::load_model_config(flags.model));
+    // bf16 whatever the activations are, as checkpoints store them.
+    NF_TRY(model::Weights weights, model::Weights::random(config, DType::kBF16, kDummySeed, *loaded.backend));
+    loaded.model =
+        std::make_unique<model::Model>(std::move(config), std::move(weights), dtype, *loaded.backend);
+  } else {
+    NF_TRY(model::Model model, model::Model::load(flags.model, dtype, *loaded.backend));
+    loaded.model = std::make_unique<model::Model>(std::move(model));
+  }
   if (!flags.lora.empty()) {
     NF_TRY(model::LoraAdapter adapter,
            model::LoraAdapter::load(flags.lora, loaded.model->config(), *loaded.backend));

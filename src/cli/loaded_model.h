@@ -20,9 +20,11 @@ struct ModelFlags {
   std::string device = "auto";  // auto, cpu, cuda, reference
   std::string dtype = "auto";   // auto, fp32, bf16
   std::string lora;             // adapter folder; empty: none
+  std::string load_format =
+      "auto";  // auto: the folder's safetensors; dummy: random weights of its config.json
 };
 
-// --model, --device, --dtype and --lora.
+// --model, --device, --dtype, --lora and --load-format.
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 
 // A model on its backend, and an adapter for it. Heap-allocated parts, so that it can be moved while others

@@ -134,6 +134,7 @@ Result<Comparison> compare_output(const ExpectedOutput& expected, std::span<cons
                                               " bytes, its oracle as " + std::to_string(count) + " values");
   }
   result.num_elements = elements;
+  result.tolerance = expected.tolerance;
   if (expected.floating) {
     compare_floating(expected, bytes, result);
   } else {

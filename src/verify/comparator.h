@@ -26,6 +26,7 @@ struct ExpectedOutput {
 struct Comparison {
   int64_t num_elements = 0;
   int64_t num_bad = 0;
+  double tolerance = 0;
   int64_t worst_idx = -1;
   double worst_value = 0;
   double worst_expected = 0;

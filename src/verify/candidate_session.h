@@ -1,0 +1,57 @@
+// The conversation with the sandboxed process in which a candidate runs. Everything that it brings is noted
+// in the evidence.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+#include "io/json.h"
+#include "verify/arena.h"
+#include "verify/evidence.h"
+#include "verify/python_environment.h"
+#include "verify/sandbox.h"
+#include "verify/worker_process.h"
+
+namespace nemoforge::verify {
+
+class CandidateSession {
+ public:
+  // The objects must outlive the session.
+  CandidateSession(const PythonEnvironment& python, const Sandbox& sandbox, std::string candidate_path,
+                   Evidence& evidence)
+      : python_(&python), sandbox_(&sandbox), path_(std::move(candidate_path)), evidence_(&evidence) {}
+
+  // Starts the process, which inherits the arena's descriptor.
+  [[nodiscard]] Status start(const Arena& arena);
+
+  // These return false where the candidate's process failed or reports an exception: both are in the evidence
+  // then. No exchange outlasts the candidate's total time.
+  bool introduce(const Arena& arena, io::Json* versions);
+  bool ask(const io::Json& message, std::string_view blob, Clock::duration timeout, const char* stage,
+           io::Json* reply, std::string* reply_blob = nullptr);
+
+  // The last looks at the process, the kernels compiled ahead of time, and its end.
+  void finish();
+
+  [[nodiscard]] bool has_time_for_trials() const;
+
+ private:
+  void note_worker_failure(ExchangeFailure failure, const char* stage);
+  void take_findings(const io::Json& reply);
+  void compile_kernels();
+  void assemble(const std::string& ptx, CompiledKernel& kernel);
+  [[nodiscard]] Clock::duration time_left(Clock::duration at_most) const;
+
+  const PythonEnvironment* python_;
+  const Sandbox* sandbox_;
+  std::string path_;
+  Evidence* evidence_;
+  WorkerProcess process_;
+  Clock::time_point started_ = Clock::now();
+};
+
+}  // namespace nemoforge::verify

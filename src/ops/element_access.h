@@ -50,4 +50,9 @@ inline void store_element(TensorView tensor, int64_t row, int64_t column, double
   }
 }
 
+// Adds value to the element, in double, with one rounding.
+inline void add_element(TensorView tensor, int64_t row, int64_t column, double value) {
+  store_element(tensor, row, column, load_element(tensor, row, column) + value);
+}
+
 }  // namespace nemoforge::ops

@@ -1,0 +1,23 @@
+#include "ops/linear/linear_backward.h"
+
+#include "ops/op_checks.h"
+#include "ops/training_checks.h"
+
+namespace nemoforge::ops {
+
+void check(const LinearBackwardArgs& args) {
+  NF_CHECK(args.weight != nullptr);
+  check(*args.weight);
+  const int64_t in_features = args.weight->in_features();
+  const int64_t out_features = args.weight->out_features();
+  const int64_t num_rows = args.d_out.size(0);
+  check_f32_matrix(args.x, num_rows, in_features, "x");
+  check_f32_matrix(args.d_out, num_rows, out_features, "d_out");
+  if (args.d_x) check_f32_matrix(args.d_x, num_rows, in_features, "d_x");
+  check_optional_f32(args.d_weight, {out_features, in_features}, "d_weight");
+  check_optional_f32(args.d_bias, {out_features}, "d_bias");
+  check_disjoint(args.d_x, args.x, "d_x and x");
+  check_disjoint(args.d_x, args.d_out, "d_x and d_out");
+}
+
+}  // namespace nemoforge::ops

@@ -1,0 +1,27 @@
+// The naive backward passes with sums in double precision. Each op's member function stands in its folder, in
+// <op>_backward_reference.cpp, and reads like the formula of its header.
+#pragma once
+
+#include "ops/training_backend.h"
+
+namespace nemoforge::ops {
+
+class ReferenceTrainingBackend final : public TrainingBackend {
+ public:
+  void embedding_backward(const EmbeddingBackwardArgs& args) override;
+  void rms_norm_backward(const RmsNormBackwardArgs& args) override;
+  void gated_rms_norm_backward(const GatedRmsNormBackwardArgs& args) override;
+  void linear_backward(const LinearBackwardArgs& args) override;
+  void grouped_linear_backward(const GroupedLinearBackwardArgs& args) override;
+  void lora_backward(const LoraBackwardArgs& args) override;
+  void relu2_backward(const Relu2BackwardArgs& args) override;
+  void causal_conv1d_backward(const CausalConv1dBackwardArgs& args) override;
+  void ssd_scan_backward(const SsdScanBackwardArgs& args) override;
+  void attention_backward(const AttentionBackwardArgs& args) override;
+  void router_backward(const RouterBackwardArgs& args) override;
+  void moe_dispatch_backward(const MoeDispatchBackwardArgs& args) override;
+  void moe_combine_backward(const MoeCombineBackwardArgs& args) override;
+  void cross_entropy(const CrossEntropyArgs& args) override;
+};
+
+}  // namespace nemoforge::ops

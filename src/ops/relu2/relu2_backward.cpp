@@ -1,0 +1,17 @@
+#include "ops/relu2/relu2_backward.h"
+
+#include "ops/op_checks.h"
+#include "ops/training_checks.h"
+
+namespace nemoforge::ops {
+
+void check(const Relu2BackwardArgs& args) {
+  NF_CHECK(args.x && args.x.shape().rank() == 2);
+  check_f32_matrix(args.x, args.x.size(0), args.x.size(1), "x");
+  check_f32_matrix(args.d_out, args.x.size(0), args.x.size(1), "d_out");
+  check_f32_matrix(args.d_x, args.x.size(0), args.x.size(1), "d_x");
+  check_disjoint(args.d_x, args.x, "d_x and x");
+  check_disjoint(args.d_x, args.d_out, "d_x and d_out");
+}
+
+}  // namespace nemoforge::ops

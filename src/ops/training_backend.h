@@ -1,0 +1,58 @@
+// The backward of every op of the model as an interface, beside Backend: serving needs none of it. Contracts
+// stand in the ops' own headers, <op>_backward.h.
+//
+// One rule for all: a gradient is added to what its tensor holds, so that a tensor which is read twice gets
+// both; the caller begins with zeros. Gradients are f32; so are activations, until a backend with bf16
+// training widens the contracts. Gradients of parameters may be absent where the parameter is frozen.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "base/result.h"
+#include "ops/attention/attention_backward.h"
+#include "ops/backend.h"
+#include "ops/causal_conv1d/causal_conv1d_backward.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/embedding/embedding_backward.h"
+#include "ops/gated_rms_norm/gated_rms_norm_backward.h"
+#include "ops/grouped_linear/grouped_linear_backward.h"
+#include "ops/linear/linear_backward.h"
+#include "ops/lora/lora_backward.h"
+#include "ops/moe/moe_backward.h"
+#include "ops/relu2/relu2_backward.h"
+#include "ops/rms_norm/rms_norm_backward.h"
+#include "ops/router/router_backward.h"
+#include "ops/ssd_scan/ssd_scan_backward.h"
+
+namespace nemoforge::ops {
+
+// Works on the memory, and in the order, of the Backend that it was made for. The same calls give the same
+// bits, whatever the number of threads. Not for use from several threads at once.
+class TrainingBackend {
+ public:
+  TrainingBackend() = default;
+  TrainingBackend(const TrainingBackend&) = delete;
+  TrainingBackend& operator=(const TrainingBackend&) = delete;
+  virtual ~TrainingBackend() = default;
+
+  virtual void embedding_backward(const EmbeddingBackwardArgs& args) = 0;
+  virtual void rms_norm_backward(const RmsNormBackwardArgs& args) = 0;
+  virtual void gated_rms_norm_backward(const GatedRmsNormBackwardArgs& args) = 0;
+  virtual void linear_backward(const LinearBackwardArgs& args) = 0;
+  virtual void grouped_linear_backward(const GroupedLinearBackwardArgs& args) = 0;
+  virtual void lora_backward(const LoraBackwardArgs& args) = 0;
+  virtual void relu2_backward(const Relu2BackwardArgs& args) = 0;
+  virtual void causal_conv1d_backward(const CausalConv1dBackwardArgs& args) = 0;
+  virtual void ssd_scan_backward(const SsdScanBackwardArgs& args) = 0;
+  virtual void attention_backward(const AttentionBackwardArgs& args) = 0;
+  virtual void router_backward(const RouterBackwardArgs& args) = 0;
+  virtual void moe_dispatch_backward(const MoeDispatchBackwardArgs& args) = 0;
+  virtual void moe_combine_backward(const MoeCombineBackwardArgs& args) = 0;
+  virtual void cross_entropy(const CrossEntropyArgs& args) = 0;
+};
+
+// The training ops for a backend; kUnsupported, with the backend's name, where it has none.
+[[nodiscard]] Result<std::unique_ptr<TrainingBackend>> make_training_backend(const Backend& backend);
+
+}  // namespace nemoforge::ops

@@ -317,6 +317,51 @@ Result<LoraAdapter> LoraAdapter::load(const std::string& folder, const ModelConf
   return adapter;
 }
 
+Result<LoraAdapter> LoraAdapter::allocate(const ModelConfig& config, const std::vector<LoraTarget>& targets,
+                                          int64_t rank, float scale, ops::Backend& backend,
+                                          std::vector<TrainableLoraPair>& pairs) {
+  LoraAdapter adapter;
+  adapter.layers_.resize(config.layers.size());
+  const auto take = [&](const Shape& shape) -> Result<TensorView> {
+    NF_TRY(Buffer buffer, backend.allocate(shape.numel() * dtype_bytes(DType::kF32)));
+    const TensorView view(buffer.data(), DType::kF32, shape);
+    adapter.buffers_.push_back(std::move(buffer));
+    return view;
+  };
+  const auto add = [&](const std::string& module, const TargetInfo& info) -> Result<ops::LoraWeight> {
+    TrainableLoraPair pair{.module = module, .target = info.target, .a = {}, .b = {}};
+    NF_TRY(pair.a, take({rank, info.in_features}));
+    NF_TRY(pair.b, take({info.out_features, rank}));
+    pairs.push_back(pair);
+    ++adapter.matched_[std::string(info.module)];
+    return ops::LoraWeight{pair.a, pair.b, scale};
+  };
+  for (size_t layer_idx = 0; layer_idx < config.layers.size(); ++layer_idx) {
+    Layer& layer = adapter.layers_[layer_idx];
+    const std::string prefix = "backbone.layers." + std::to_string(layer_idx) + ".";
+    for (const TargetInfo& info : targets_of(config)) {
+      if (info.kind != config.layers[layer_idx]) continue;
+      if (std::find(targets.begin(), targets.end(), info.target) == targets.end()) continue;
+      const bool is_expert =
+          info.target == LoraTarget::kExpertUpProj || info.target == LoraTarget::kExpertDownProj;
+      if (!is_expert) {
+        NF_TRY(layer.linears[static_cast<size_t>(info.target)], add(prefix + std::string(info.module), info));
+        continue;
+      }
+      auto& experts =
+          info.target == LoraTarget::kExpertUpProj ? layer.expert_up_proj : layer.expert_down_proj;
+      constexpr std::string_view kExperts = "mixer.experts.";
+      const std::string projection(info.module.substr(kExperts.size()));
+      for (int64_t expert = 0; expert < config.n_routed_experts; ++expert) {
+        const std::string module = prefix + std::string(kExperts) + std::to_string(expert) + "." + projection;
+        NF_TRY(ops::LoraWeight weight, add(module, info));
+        experts.push_back(weight);
+      }
+    }
+  }
+  return adapter;
+}
+
 const ops::LoraWeight* LoraAdapter::find(int64_t layer_idx, LoraTarget target) const {
   const auto& weight = layers_.at(static_cast<size_t>(layer_idx)).linears[static_cast<size_t>(target)];
   return weight ? &*weight : nullptr;

@@ -34,6 +34,14 @@ enum class LoraTarget : uint8_t {
 };
 constexpr size_t kNumLoraTargets = 12;
 
+// One pair of an adapter that trains.
+struct TrainableLoraPair {
+  std::string module;  // its name in the base model: "backbone.layers.1.mixer.experts.7.up_proj"
+  LoraTarget target = LoraTarget::kInProj;
+  TensorView a;  // [rank, in_features] f32
+  TensorView b;  // [out_features, rank] f32
+};
+
 // An adapter in a backend's memory; move-only, and immovable in use (batches point at it).
 class LoraAdapter {
  public:
@@ -45,6 +53,15 @@ class LoraAdapter {
   // nemoforge does not implement. Nothing is dropped in silence.
   [[nodiscard]] static Result<LoraAdapter> load(const std::string& folder, const ModelConfig& config,
                                                 ops::Backend& backend);
+
+  // A new adapter with a pair of this rank and scale on every linear layer that is one of `targets`; values
+  // are unspecified. Appends the pairs to `pairs` in the order of the layers, the experts of a projection one
+  // after another. Their views are valid as long as the adapter lives, wherever it is moved. Errors:
+  // kResourceExhausted.
+  [[nodiscard]] static Result<LoraAdapter> allocate(const ModelConfig& config,
+                                                    const std::vector<LoraTarget>& targets, int64_t rank,
+                                                    float scale, ops::Backend& backend,
+                                                    std::vector<TrainableLoraPair>& pairs);
 
   // The pair of a linear layer, or null where the adapter leaves the layer alone.
   [[nodiscard]] const ops::LoraWeight* find(int64_t layer_idx, LoraTarget target) const;

@@ -1,0 +1,36 @@
+// A whole pass over a batch: the layers forward, the loss, and the layers again from the last to the first.
+#pragma once
+
+#include <span>
+
+#include "base/result.h"
+#include "model/config.h"
+#include "model/lora_adapter.h"
+#include "model/weights.h"
+#include "model/workspace.h"
+#include "ops/training_backend.h"
+#include "train/gradient_map.h"
+#include "train/train_batch.h"
+
+namespace nemoforge::train {
+
+struct PassArgs {
+  ops::Backend& backend;
+  ops::TrainingBackend& training;
+  const model::ModelConfig& config;
+  const model::ModelWeights& weights;
+  const model::LoraAdapter* adapter = nullptr;  // null: none
+  const GradientMap& gradients;
+  model::Workspace& workspace;
+};
+
+// kInvalidArgument, naming the row or document, unless ids, targets and cu_seqlens are in range.
+[[nodiscard]] Status check_batch(const TrainBatch& batch, const model::ModelConfig& config);
+
+// Losses, written to token_losses where that is not empty, and, where wants_gradients, scale * their
+// gradients added to args.gradients. The batch was checked. Throws std::bad_alloc where memory does not
+// suffice.
+[[nodiscard]] LossSum run_pass(const PassArgs& args, const TrainBatch& batch, float scale,
+                               bool wants_gradients, std::span<float> token_losses);
+
+}  // namespace nemoforge::train

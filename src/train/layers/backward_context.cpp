@@ -1,0 +1,35 @@
+#include "train/layers/backward_context.h"
+
+namespace nemoforge::train {
+
+TensorView BackwardContext::zeros(int64_t num_rows, int64_t num_columns) const {
+  const TensorView view = forward.workspace.take(DType::kF32, {num_rows, num_columns});
+  forward.backend.fill_zero(view.raw(), view.numel() * dtype_bytes(DType::kF32));
+  return view;
+}
+
+const model::LoraAdapter* BackwardContext::adapter() const {
+  return forward.adapters.empty() ? nullptr : forward.adapters[0].adapter;
+}
+
+void linear_backward(const BackwardContext& context, const ConstTensorView& x,
+                     const ops::LinearWeight& weight, model::LoraTarget target, const ConstTensorView& d_out,
+                     const TensorView& d_x) {
+  context.training.linear_backward({.x = x,
+                                    .weight = &weight,
+                                    .d_out = d_out,
+                                    .d_x = d_x,
+                                    .d_weight = context.gradients.find(weight.weight),
+                                    .d_bias = context.gradients.find(weight.bias)});
+  if (context.adapter() == nullptr) return;
+  const ops::LoraWeight* pair = context.adapter()->find(context.forward.layer_idx, target);
+  if (pair == nullptr) return;
+  const ops::LoraBackwardRun run = {.begin = 0,
+                                    .end = x.size(0),
+                                    .weight = pair,
+                                    .d_a = context.gradients.find(pair->a),
+                                    .d_b = context.gradients.find(pair->b)};
+  context.training.lora_backward({.x = x, .runs = {&run, 1}, .d_out = d_out, .d_x = d_x});
+}
+
+}  // namespace nemoforge::train

@@ -1,0 +1,29 @@
+// What every layer of a backward pass works with, and the linear layers that they share.
+#pragma once
+
+#include <cstdint>
+
+#include "model/layers/forward_context.h"
+#include "ops/training_backend.h"
+#include "train/gradient_map.h"
+
+namespace nemoforge::train {
+
+struct BackwardContext {
+  const model::ForwardContext& forward;  // of the layer, whose activations are in its workspace
+  ops::TrainingBackend& training;
+  const GradientMap& gradients;
+
+  // A gradient [num_rows, num_columns] f32 of zeros.
+  [[nodiscard]] TensorView zeros(int64_t num_rows, int64_t num_columns) const;
+  // The adapter that all rows pass through; null for none.
+  [[nodiscard]] const model::LoraAdapter* adapter() const;
+};
+
+// The backward of model::linear: adds to d_x [num_rows, in_features], and to the gradients of the weight, the
+// bias and the adapter pair where they train.
+void linear_backward(const BackwardContext& context, const ConstTensorView& x,
+                     const ops::LinearWeight& weight, model::LoraTarget target, const ConstTensorView& d_out,
+                     const TensorView& d_x);
+
+}  // namespace nemoforge::train

@@ -15,6 +15,7 @@ MAY_INCLUDE = {
     "text": {"io"},
     "ops": set(),
     "sampling": {"ops"},
+    "grammar": {"io"},
     "cache": set(),
     "model": {"ops", "io", "cache"},
     "engine": {"model", "cache", "sampling", "text", "ops", "io"},

@@ -171,6 +171,7 @@ void add_chat_command(CLI::App& app, Outcome& outcome) {
   CLI::App* command = add_command(app, outcome, "chat", "Talk with the model in the terminal",
                                   [config] { return run_chat(*config); });
   add_model_flags(*command, config->model);
+  add_engine_memory_flag(*command, config->model);
   command->add_option("--system", config->system, "System message");
   add_generation_flags(*command, config->generation);
 }

@@ -142,6 +142,7 @@ void add_generate_command(CLI::App& app, Outcome& outcome) {
   CLI::App* command = add_command(app, outcome, "generate", "Complete one prompt",
                                   [config] { return run_generate(*config); });
   add_model_flags(*command, config->model);
+  add_engine_memory_flag(*command, config->model);
   command->add_option("--prompt", config->prompt,
                       "Text to continue, as it is (special tokens in it are recognised)");
   command->add_option("--messages", config->messages,

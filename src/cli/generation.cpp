@@ -77,7 +77,9 @@ Result<engine::Request> make_request(const GenerationFlags& flags, std::vector<i
   return request;
 }
 
-Result<Generator> make_generator(const ModelFlags& flags, const engine::EngineConfig& config) {
+Result<Generator> make_generator(const ModelFlags& flags, const engine::EngineConfig& limits) {
+  engine::EngineConfig config = limits;
+  config.gpu_memory_utilization = flags.gpu_memory_utilization;
   Generator generator;
   NF_TRY(text::Tokenizer tokenizer, text::Tokenizer::load(flags.model));
   generator.tokenizer = std::make_unique<text::Tokenizer>(std::move(tokenizer));

@@ -38,6 +38,14 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->capture_default_str();
 }
 
+void add_engine_memory_flag(CLI::App& command, ModelFlags& flags) {
+  command
+      .add_option("--gpu-memory-utilization", flags.gpu_memory_utilization,
+                  "Share of the GPU's memory for weights, activations and caches together")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str();
+}
+
 Result<LoadedModel> load_model(const ModelFlags& flags) {
   LoadedModel loaded;
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(flags.device));

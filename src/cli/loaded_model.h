@@ -22,10 +22,14 @@ struct ModelFlags {
   std::string lora;             // adapter folder; empty: none
   std::string load_format =
       "auto";  // auto: the folder's safetensors; dummy: random weights of its config.json
+  double gpu_memory_utilization = 0.9;  // of commands that run the engine
 };
 
 // --model, --device, --dtype, --lora and --load-format.
 void add_model_flags(CLI::App& command, ModelFlags& flags);
+
+// --gpu-memory-utilization, for commands that run the engine.
+void add_engine_memory_flag(CLI::App& command, ModelFlags& flags);
 
 // A model on its backend, and an adapter for it. Heap-allocated parts, so that it can be moved while others
 // point at them.

@@ -62,11 +62,10 @@ __global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top
 template <typename T>
 __global__ void gather_tokens(const T* x, int64_t x_stride, const int32_t* row_tokens, int hidden_size,
                               T* out, int64_t out_stride) {
-  const T* source = x + static_cast<int64_t>(row_tokens[blockIdx.x]) * x_stride;
-  T* target = out + static_cast<int64_t>(blockIdx.x) * out_stride;
-  for (int column = static_cast<int>(threadIdx.x); column < hidden_size; column += kCopyThreads) {
-    target[column] = source[column];
-  }
+  const int column = static_cast<int>(blockIdx.y * kCopyThreads + threadIdx.x);
+  if (column >= hidden_size) return;
+  out[static_cast<int64_t>(blockIdx.x) * out_stride + column] =
+      x[static_cast<int64_t>(row_tokens[blockIdx.x]) * x_stride + column];
 }
 
 template <typename InT, typename OutT>
@@ -108,7 +107,9 @@ void CudaBackend::moe_dispatch(const MoeDispatchArgs& args) {
   if (num_pairs == 0) return;
   dispatch_activation(args.x.dtype(), [&](auto tag) {
     using T = DeviceType<typename decltype(tag)::type>;
-    gather_tokens<<<static_cast<unsigned>(num_pairs), kCopyThreads, 0, stream_>>>(
+    const dim3 grid(static_cast<unsigned>(num_pairs),
+                    static_cast<unsigned>(ceil_div<int64_t>(args.x.size(1), kCopyThreads)));
+    gather_tokens<<<grid, kCopyThreads, 0, stream_>>>(
         static_cast<const T*>(args.x.raw()), args.x.row_stride(), args.row_tokens.data<int32_t>(),
         static_cast<int>(args.x.size(1)), static_cast<T*>(args.out.raw()), args.out.row_stride());
   });

@@ -74,10 +74,12 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int token = static_cast<int>(blockIdx.x) * kWarpsPerBlock + warp;
   if (token >= shape.num_tokens) return;
-  float* choice = shared + warp * shape.num_experts;
+  float* scores = shared + warp * 2 * shape.num_experts;
+  float* choice = scores + shape.num_experts;
 
   for (int expert = lane; expert < shape.num_experts; expert += 32) {
     const float score = sigmoid(logits[token * logits_stride + expert]);
+    scores[expert] = score;
     choice[expert] = score + correction_bias[expert];
   }
   __syncwarp();  // every choice is written before any lane reads another's
@@ -116,7 +118,7 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
     }
     warp_first(best, best_idx);
     if (best_idx % 32 == lane) chosen |= 1u << (best_idx / 32);
-    const float score = sigmoid(logits[token * logits_stride + best_idx]);
+    const float score = scores[best_idx];
     sum += score;
     if (round % 32 == lane) {
       kept_score = score;
@@ -147,7 +149,7 @@ void CudaBackend::router(const RouterArgs& args) {
                           args.normalize,
                           args.scale};
   choose_experts<<<static_cast<unsigned>(ceil_div(num_tokens, kWarpsPerBlock)), kWarpsPerBlock * 32,
-                   static_cast<size_t>(kWarpsPerBlock * num_experts) * sizeof(float), stream_>>>(
+                   static_cast<size_t>(kWarpsPerBlock * 2 * num_experts) * sizeof(float), stream_>>>(
       shape, args.logits.data<float>(), args.logits.row_stride(), args.correction_bias.data<float>(),
       args.expert_ids.data<int32_t>(), args.expert_weights.data<float>());
   CUDA_CHECK(cudaGetLastError());

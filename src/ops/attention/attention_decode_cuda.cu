@@ -18,6 +18,9 @@ constexpr int kSplitKeys = 64;
 constexpr int kKeysPerWarp = kTileKeys / kWarps;  // to copy
 constexpr int kMaxHeadDim = 128;
 constexpr int kMaxPerLane = kMaxHeadDim / 32;
+// Partial sums of more than this go to the general kernel: many sequences beside a very long one would
+// otherwise ask for gigabytes in the middle of a step (half of what the engine keeps free for activations).
+constexpr int64_t kMaxPartialBytes = int64_t{512} << 20;
 constexpr int kMaxHeadsPerKvHead = 4 * kWarps;
 
 struct DecodeShape {
@@ -186,7 +189,7 @@ int64_t num_splits(const AttentionArgs& args) {
 bool decode_attention_fits(const AttentionArgs& args) {
   return args.head_dim % 32 == 0 && args.head_dim <= kMaxHeadDim &&
          args.num_heads / args.num_kv_heads <= kMaxHeadsPerKvHead && args.rows->num_decode <= 65535 &&
-         args.num_kv_heads <= 65535;
+         args.num_kv_heads <= 65535 && decode_attention_bytes(args) <= kMaxPartialBytes;
 }
 
 int64_t decode_attention_bytes(const AttentionArgs& args) {

@@ -1,0 +1,697 @@
+// Every backward op: the reference against finite differences of the reference's forward op, and the CPU
+// against the reference.
+#include "ops/training_backend.h"
+
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "ops/op_test_support.h"
+#include "ops/reference_backend.h"
+
+namespace nemoforge::ops {
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+// An op with its inputs. Gradients are in the order of the inputs that have one.
+struct Problem {
+  std::string name;
+  Tensors inputs;                                            // f32
+  std::function<Tensor(Backend&, Tensors& inputs)> forward;  // to a new output
+  std::function<void(TrainingBackend&, Tensors& inputs, const TensorView& d_out, Tensors& gradients)>
+      backward;
+};
+
+Tensor zeros_like(const ConstTensorView& view) {
+  Tensor tensor = make_host_tensor(DType::kF32, view.shape());
+  std::fill_n(tensor.view().data<float>(), view.numel(), 0.0f);
+  return tensor;
+}
+
+Tensor index_tensor(const std::vector<int32_t>& values, const Shape& shape) {
+  Tensor tensor = make_host_tensor(DType::kI32, shape);
+  std::copy(values.begin(), values.end(), tensor.view().data<int32_t>());
+  return tensor;
+}
+
+// Documents of these lengths, as rows.
+struct Documents {
+  explicit Documents(const std::vector<int32_t>& lengths) {
+    std::vector<int32_t> ends = {0};
+    const auto count = static_cast<int64_t>(lengths.size());
+    for (const int32_t length : lengths) {
+      ends.push_back(ends.back() + length);
+      rows.max_query_len = std::max<int64_t>(rows.max_query_len, length);
+    }
+    cu_seqlens = index_tensor(ends, {count + 1});
+    context_lens = index_tensor(std::vector<int32_t>(lengths.size(), 0), {count});
+    const int64_t max_blocks = rows.max_query_len;  // blocks of one position
+    std::vector<int32_t> blocks;
+    for (size_t document = 0; document < lengths.size(); ++document) {
+      for (int32_t i = 0; i < max_blocks; ++i)
+        blocks.push_back(i < lengths[document] ? ends[document] + i : 0);
+    }
+    block_tables = index_tensor(blocks, {count, max_blocks});
+    rows.num_tokens = ends.back();
+    rows.num_sequences = count;
+    rows.max_context_len = rows.max_query_len;
+    rows.cu_seqlens = cu_seqlens.view();
+    rows.context_lens = context_lens.view();
+    rows.block_tables = block_tables.view();
+  }
+  Documents(const Documents&) = delete;
+  Documents& operator=(const Documents&) = delete;
+
+  Tensor cu_seqlens;
+  Tensor context_lens;
+  Tensor block_tables;
+  RaggedRows rows;
+};
+
+Problem rms_norm_problem(Rng& rng, int64_t rows, int64_t size) {
+  Problem problem{.name = "rms_norm", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, size}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {size}));
+  problem.forward = [](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    backend.rms_norm({.x = in[0].view(), .weight = in[1].view(), .epsilon = 1e-3f, .out = out.view()});
+    return out;
+  };
+  problem.backward = [](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.rms_norm_backward({.x = in[0].view(),
+                                .weight = in[1].view(),
+                                .epsilon = 1e-3f,
+                                .d_out = d_out,
+                                .d_x = grads[0].view(),
+                                .d_weight = grads[1].view()});
+  };
+  return problem;
+}
+
+Problem gated_rms_norm_problem(Rng& rng, int64_t rows, int64_t channels, int64_t groups) {
+  Problem problem{.name = "gated_rms_norm", .inputs = {}, .forward = {}, .backward = {}};
+  for (int i = 0; i < 2; ++i) problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, channels}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {channels}));
+  problem.forward = [groups](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    backend.gated_rms_norm({.y = in[0].view(),
+                            .z = in[1].view(),
+                            .weight = in[2].view(),
+                            .num_groups = groups,
+                            .epsilon = 1e-2f,
+                            .out = out.view()});
+    return out;
+  };
+  problem.backward = [groups](TrainingBackend& training, Tensors& in, const TensorView& d_out,
+                              Tensors& grads) {
+    training.gated_rms_norm_backward({.y = in[0].view(),
+                                      .z = in[1].view(),
+                                      .weight = in[2].view(),
+                                      .num_groups = groups,
+                                      .epsilon = 1e-2f,
+                                      .d_out = d_out,
+                                      .d_y = grads[0].view(),
+                                      .d_z = grads[1].view(),
+                                      .d_weight = grads[2].view()});
+  };
+  return problem;
+}
+
+Problem linear_problem(Rng& rng, int64_t rows, int64_t in_features, int64_t out_features) {
+  Problem problem{.name = "linear", .inputs = {}, .forward = {}, .backward = {}};
+  const double scale = 1 / std::sqrt(static_cast<double>(in_features));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, in_features}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {out_features, in_features}, scale));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {out_features}));
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = make_host_tensor(DType::kF32, {rows, out_features});
+    const LinearWeight weight{in[1].view(), in[2].view()};
+    backend.linear({.x = in[0].view(), .weight = &weight, .num_decode_rows = 0, .out = out.view()});
+    return out;
+  };
+  problem.backward = [](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    const LinearWeight weight{in[1].view(), in[2].view()};
+    training.linear_backward({.x = in[0].view(),
+                              .weight = &weight,
+                              .d_out = d_out,
+                              .d_x = grads[0].view(),
+                              .d_weight = grads[1].view(),
+                              .d_bias = grads[2].view()});
+  };
+  return problem;
+}
+
+// Three groups, of which the second is empty.
+Problem grouped_linear_problem(Rng& rng, int32_t rows, int64_t in_features, int64_t out_features) {
+  Problem problem{.name = "grouped_linear", .inputs = {}, .forward = {}, .backward = {}};
+  const double scale = 1 / std::sqrt(static_cast<double>(in_features));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, in_features}));
+  for (int i = 0; i < 3; ++i) {
+    problem.inputs.push_back(random_tensor(rng, DType::kF32, {out_features, in_features}, scale));
+  }
+  const auto offsets = std::make_shared<Tensor>(index_tensor({0, rows / 3, rows / 3, rows}, {4}));
+  const auto weights_of = [](Tensors& in) {
+    return std::vector<LinearWeight>{{in[1].view(), {}}, {in[2].view(), {}}, {in[3].view(), {}}};
+  };
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = make_host_tensor(DType::kF32, {rows, out_features});
+    const auto weights = weights_of(in);
+    backend.grouped_linear(
+        {.x = in[0].view(), .offsets = offsets->view(), .weights = weights, .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    const auto weights = weights_of(in);
+    const std::vector<TensorView> d_weights = {grads[1].view(), grads[2].view(), grads[3].view()};
+    training.grouped_linear_backward({.x = in[0].view(),
+                                      .offsets = offsets->view(),
+                                      .weights = weights,
+                                      .d_out = d_out,
+                                      .d_x = grads[0].view(),
+                                      .d_weights = d_weights});
+  };
+  return problem;
+}
+
+// Two runs with pairs of different ranks, and rows outside both.
+Problem lora_problem(Rng& rng, int64_t rows, int64_t in_features, int64_t out_features) {
+  Problem problem{.name = "lora", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, in_features}));
+  for (const int64_t rank : {3, 5}) {
+    problem.inputs.push_back(random_tensor(rng, DType::kF32, {rank, in_features}, 0.3));
+    problem.inputs.push_back(random_tensor(rng, DType::kF32, {out_features, rank}, 0.3));
+  }
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = make_host_tensor(DType::kF32, {rows, out_features});
+    std::fill_n(out.view().data<float>(), rows * out_features, 0.0f);
+    const LoraWeight first{in[1].view(), in[2].view(), 0.5f};
+    const LoraWeight second{in[3].view(), in[4].view(), 2};
+    const std::vector<LoraRun> runs = {{0, rows / 3, &first}, {rows / 2, rows, &second}};
+    backend.lora_add({.x = in[0].view(), .runs = runs, .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    const LoraWeight first{in[1].view(), in[2].view(), 0.5f};
+    const LoraWeight second{in[3].view(), in[4].view(), 2};
+    const std::vector<LoraBackwardRun> runs = {{0, rows / 3, &first, grads[1].view(), grads[2].view()},
+                                               {rows / 2, rows, &second, grads[3].view(), grads[4].view()}};
+    training.lora_backward({.x = in[0].view(), .runs = runs, .d_out = d_out, .d_x = grads[0].view()});
+  };
+  return problem;
+}
+
+Problem relu2_problem(Rng& rng, int64_t rows, int64_t size) {
+  Problem problem{.name = "relu2", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, size}));
+  // Away from the kink, where a difference quotient is none of the derivative's.
+  for (int64_t i = 0; i < rows * size; ++i) {
+    float& x = problem.inputs[0].view().data<float>()[i];
+    x += x < 0 ? -0.2f : 0.2f;
+  }
+  problem.forward = [](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    backend.relu2({in[0].view(), out.view()});
+    return out;
+  };
+  problem.backward = [](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.relu2_backward({.x = in[0].view(), .d_out = d_out, .d_x = grads[0].view()});
+  };
+  return problem;
+}
+
+Problem embedding_problem(Rng& rng, int64_t rows, int64_t num_embeddings, int64_t size) {
+  Problem problem{.name = "embedding", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {num_embeddings, size}));
+  std::vector<int32_t> values;
+  for (int64_t i = 0; i < rows; ++i) {
+    values.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(num_embeddings))));
+  }
+  const auto ids = std::make_shared<Tensor>(index_tensor(values, {rows}));
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = make_host_tensor(DType::kF32, {rows, size});
+    backend.embedding({.ids = ids->view(), .table = in[0].view(), .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors&, const TensorView& d_out, Tensors& grads) {
+    training.embedding_backward({.ids = ids->view(), .d_out = d_out, .d_table = grads[0].view()});
+  };
+  return problem;
+}
+
+Problem causal_conv1d_problem(Rng& rng, const std::vector<int32_t>& lengths, int64_t channels, int64_t taps) {
+  Problem problem{.name = "causal_conv1d", .inputs = {}, .forward = {}, .backward = {}};
+  const auto documents = std::make_shared<Documents>(lengths);
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {documents->rows.num_tokens, channels}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {channels, taps}, 0.5));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {channels}));
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    backend.causal_conv1d({.rows = &documents->rows,
+                           .x = in[0].view(),
+                           .weight = in[1].view(),
+                           .bias = in[2].view(),
+                           .conv_state = {},
+                           .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.causal_conv1d_backward({.rows = &documents->rows,
+                                     .x = in[0].view(),
+                                     .weight = in[1].view(),
+                                     .bias = in[2].view(),
+                                     .d_out = d_out,
+                                     .d_x = grads[0].view(),
+                                     .d_weight = grads[1].view(),
+                                     .d_bias = grads[2].view()});
+  };
+  return problem;
+}
+
+Problem ssd_scan_problem(Rng& rng, const std::vector<int32_t>& lengths, int64_t heads, int64_t head_dim,
+                         int64_t groups, int64_t state_size) {
+  Problem problem{.name = "ssd_scan", .inputs = {}, .forward = {}, .backward = {}};
+  const auto documents = std::make_shared<Documents>(lengths);
+  const int64_t rows = documents->rows.num_tokens;
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, heads * head_dim}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, groups * state_size}, 0.5));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, groups * state_size}, 0.5));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, heads}, 0.5, -1));
+  for (int i = 0; i < 3; ++i) problem.inputs.push_back(random_tensor(rng, DType::kF32, {heads}, 0.5));
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    backend.ssd_scan({.rows = &documents->rows,
+                      .x = in[0].view(),
+                      .b = in[1].view(),
+                      .c = in[2].view(),
+                      .dt_raw = in[3].view(),
+                      .a_log = in[4].view(),
+                      .d = in[5].view(),
+                      .dt_bias = in[6].view(),
+                      .num_heads = heads,
+                      .head_dim = head_dim,
+                      .num_groups = groups,
+                      .state_size = state_size,
+                      .chunk_size = 16,
+                      .ssm_state = {},
+                      .y = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.ssd_scan_backward({.rows = &documents->rows,
+                                .x = in[0].view(),
+                                .b = in[1].view(),
+                                .c = in[2].view(),
+                                .dt_raw = in[3].view(),
+                                .a_log = in[4].view(),
+                                .d = in[5].view(),
+                                .dt_bias = in[6].view(),
+                                .num_heads = heads,
+                                .head_dim = head_dim,
+                                .num_groups = groups,
+                                .state_size = state_size,
+                                .d_y = d_out,
+                                .d_x = grads[0].view(),
+                                .d_b = grads[1].view(),
+                                .d_c = grads[2].view(),
+                                .d_dt_raw = grads[3].view(),
+                                .d_a_log = grads[4].view(),
+                                .d_d = grads[5].view(),
+                                .d_dt_bias = grads[6].view()});
+  };
+  return problem;
+}
+
+Problem attention_problem(Rng& rng, const std::vector<int32_t>& lengths, int64_t heads, int64_t kv_heads,
+                          int64_t head_dim) {
+  Problem problem{.name = "attention", .inputs = {}, .forward = {}, .backward = {}};
+  const auto documents = std::make_shared<Documents>(lengths);
+  const int64_t rows = documents->rows.num_tokens;
+  const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, heads * head_dim}));
+  for (int i = 0; i < 2; ++i) {
+    problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, kv_heads * head_dim}));
+  }
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    Tensor k = make_host_tensor(DType::kF32, {rows, 1, kv_heads * head_dim});
+    Tensor v = make_host_tensor(DType::kF32, {rows, 1, kv_heads * head_dim});
+    const KvCacheView cache{k.view(), v.view()};
+    backend.kv_cache_append({.rows = &documents->rows, .k = in[1].view(), .v = in[2].view(), .cache = cache});
+    backend.attention({.rows = &documents->rows,
+                       .q = in[0].view(),
+                       .cache = cache,
+                       .num_heads = heads,
+                       .num_kv_heads = kv_heads,
+                       .head_dim = head_dim,
+                       .scale = scale,
+                       .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.attention_backward({.rows = &documents->rows,
+                                 .q = in[0].view(),
+                                 .k = in[1].view(),
+                                 .v = in[2].view(),
+                                 .num_heads = heads,
+                                 .num_kv_heads = kv_heads,
+                                 .head_dim = head_dim,
+                                 .scale = scale,
+                                 .d_out = d_out,
+                                 .d_q = grads[0].view(),
+                                 .d_k = grads[1].view(),
+                                 .d_v = grads[2].view()});
+  };
+  return problem;
+}
+
+// The logits are spread out, so that a small step changes no choice.
+Problem router_problem(int64_t tokens, int64_t experts, int64_t top_k, bool normalize) {
+  Problem problem{
+      .name = normalize ? "router" : "router, not normalised", .inputs = {}, .forward = {}, .backward = {}};
+  Tensor logits = make_host_tensor(DType::kF32, {tokens, experts});
+  for (int64_t token = 0; token < tokens; ++token) {
+    for (int64_t i = 0; i < experts; ++i) {
+      logits.view().data<float>()[token * experts + i] =
+          static_cast<float>((i * 5 + token) % experts) * (4.0f / static_cast<float>(experts)) - 2.0f;
+    }
+  }
+  problem.inputs.push_back(std::move(logits));
+  const auto bias = std::make_shared<Tensor>(zeros_like(TensorView(nullptr, DType::kF32, {experts})));
+  const auto ids = std::make_shared<Tensor>(make_host_tensor(DType::kI32, {tokens, top_k}));
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = make_host_tensor(DType::kF32, {tokens, top_k});
+    backend.router({.logits = in[0].view(),
+                    .correction_bias = bias->view(),
+                    .num_groups = 1,
+                    .top_k_groups = 1,
+                    .top_k = top_k,
+                    .normalize = normalize,
+                    .scale = 2.5f,
+                    .expert_ids = ids->view(),
+                    .expert_weights = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    training.router_backward({.logits = in[0].view(),
+                              .expert_ids = ids->view(),
+                              .normalize = normalize,
+                              .scale = 2.5f,
+                              .d_expert_weights = d_out,
+                              .d_logits = grads[0].view()});
+  };
+  return problem;
+}
+
+// Dispatch and combination together: out[t] = sum_k weights[t, k] * x[t], by way of the sorted rows.
+Problem moe_problem(Rng& rng, int64_t tokens, int64_t experts, int64_t top_k, int64_t size) {
+  Problem problem{.name = "moe_dispatch and moe_combine", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {tokens, size}));
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {tokens, top_k}));
+  struct Sorted {
+    Tensor ids;
+    Tensor offsets;
+    Tensor row_tokens;
+    Tensor row_of;
+    Tensor rows;
+  };
+  std::vector<int32_t> ids;
+  for (int64_t token = 0; token < tokens; ++token) {
+    for (int64_t k = 0; k < top_k; ++k) ids.push_back(static_cast<int32_t>((token * 3 + k) % experts));
+  }
+  const auto sorted = std::make_shared<Sorted>();
+  sorted->ids = index_tensor(ids, {tokens, top_k});
+  sorted->offsets = make_host_tensor(DType::kI32, {experts + 1});
+  sorted->row_tokens = make_host_tensor(DType::kI32, {tokens * top_k});
+  sorted->row_of = make_host_tensor(DType::kI32, {tokens, top_k});
+  sorted->rows = make_host_tensor(DType::kF32, {tokens * top_k, size});
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    backend.moe_dispatch({.x = in[0].view(),
+                          .expert_ids = sorted->ids.view(),
+                          .num_experts = experts,
+                          .offsets = sorted->offsets.view(),
+                          .row_tokens = sorted->row_tokens.view(),
+                          .row_of = sorted->row_of.view(),
+                          .out = sorted->rows.view()});
+    Tensor out = zeros_like(in[0].view());
+    backend.moe_combine({.expert_out = sorted->rows.view(),
+                         .row_of = sorted->row_of.view(),
+                         .expert_weights = in[1].view(),
+                         .shared = {},
+                         .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors& in, const TensorView& d_out, Tensors& grads) {
+    Tensor d_rows = zeros_like(sorted->rows.view());
+    training.moe_combine_backward({.expert_out = sorted->rows.view(),
+                                   .row_of = sorted->row_of.view(),
+                                   .expert_weights = in[1].view(),
+                                   .d_out = d_out,
+                                   .d_expert_out = d_rows.view(),
+                                   .d_expert_weights = grads[1].view()});
+    training.moe_dispatch_backward(
+        {.row_of = sorted->row_of.view(), .d_dispatched = d_rows.view(), .d_x = grads[0].view()});
+  };
+  return problem;
+}
+
+std::vector<Problem> small_problems() {
+  Rng rng(7100);
+  std::vector<Problem> problems;
+  problems.push_back(rms_norm_problem(rng, 3, 7));
+  problems.push_back(gated_rms_norm_problem(rng, 3, 10, 2));
+  problems.push_back(linear_problem(rng, 3, 5, 4));
+  problems.push_back(grouped_linear_problem(rng, 5, 4, 3));
+  problems.push_back(lora_problem(rng, 6, 5, 4));
+  problems.push_back(relu2_problem(rng, 3, 5));
+  problems.push_back(embedding_problem(rng, 6, 4, 3));
+  problems.push_back(causal_conv1d_problem(rng, {3, 1, 6}, 3, 4));
+  problems.push_back(ssd_scan_problem(rng, {4, 1, 5}, 4, 2, 2, 3));
+  problems.push_back(attention_problem(rng, {4, 1, 5}, 4, 2, 3));
+  problems.push_back(router_problem(3, 8, 3, true));
+  problems.push_back(router_problem(3, 8, 3, false));
+  problems.push_back(moe_problem(rng, 4, 5, 2, 3));
+  return problems;
+}
+
+// Sizes around vectors, tiles, blocks and chunks.
+std::vector<Problem> large_problems() {
+  Rng rng(7200);
+  std::vector<Problem> problems;
+  problems.push_back(rms_norm_problem(rng, 131, 67));
+  problems.push_back(rms_norm_problem(rng, 1, 1));
+  problems.push_back(gated_rms_norm_problem(rng, 67, 3 * 37, 3));
+  problems.push_back(linear_problem(rng, 1, 33, 31));
+  problems.push_back(linear_problem(rng, 131, 259, 67));
+  problems.push_back(linear_problem(rng, 259, 31, 300));
+  problems.push_back(grouped_linear_problem(rng, 140, 35, 70));
+  problems.push_back(lora_problem(rng, 133, 65, 130));
+  problems.push_back(relu2_problem(rng, 33, 67));
+  problems.push_back(embedding_problem(rng, 100, 20, 67));
+  problems.push_back(causal_conv1d_problem(rng, {1, 70, 2, 33}, 67, 4));
+  problems.push_back(causal_conv1d_problem(rng, {5, 9}, 130, 8));
+  problems.push_back(causal_conv1d_problem(rng, {5, 9}, 1, 2));
+  problems.push_back(ssd_scan_problem(rng, {64, 1, 65, 31}, 4, 5, 2, 17));
+  problems.push_back(ssd_scan_problem(rng, {130}, 2, 8, 1, 16));
+  problems.push_back(attention_problem(rng, {1, 33, 32, 70}, 6, 2, 19));
+  problems.push_back(attention_problem(rng, {40}, 2, 2, 32));
+  problems.push_back(router_problem(70, 128, 6, true));
+  problems.push_back(moe_problem(rng, 65, 12, 3, 67));
+  return problems;
+}
+
+Tensors gradients_of(Problem& problem, TrainingBackend& training, const TensorView& d_out) {
+  Tensors gradients;
+  for (const Tensor& input : problem.inputs) gradients.push_back(zeros_like(input.view()));
+  problem.backward(training, problem.inputs, d_out, gradients);
+  return gradients;
+}
+
+double weighted_sum(const ConstTensorView& out, const ConstTensorView& weights) {
+  double sum = 0;
+  for (int64_t i = 0; i < out.numel(); ++i) {
+    sum += static_cast<double>(out.data<float>()[i]) * static_cast<double>(weights.data<float>()[i]);
+  }
+  return sum;
+}
+
+// The fourth-order central quotient. Sums are in f64; inputs and outputs are rounded to f32, which with this
+// step leaves some 2e-5.
+constexpr float kStep = 1.0f / 32;
+constexpr double kQuotientTolerance = 3e-4;
+
+TEST(TrainingBackend, reference_agrees_with_finite_differences) {
+  ReferenceBackend reference;
+  const auto training = make_training_backend(reference).value();
+  for (Problem& problem : small_problems()) {
+    SCOPED_TRACE(problem.name);
+    Rng rng(7300);
+    const Tensor out = problem.forward(reference, problem.inputs);
+    Tensor d_out = random_tensor(rng, DType::kF32, out.view().shape());
+    const Tensors gradients = gradients_of(problem, *training, d_out.view());
+    for (size_t input = 0; input < gradients.size(); ++input) {
+      for (int64_t i = 0; i < gradients[input].view().numel(); ++i) {
+        float& element = problem.inputs[input].view().data<float>()[i];
+        const float value = element;
+        const auto loss_at = [&](float offset) {
+          element = value + offset;
+          return weighted_sum(problem.forward(reference, problem.inputs).view(), d_out.view());
+        };
+        const double quotient =
+            (8 * (loss_at(kStep) - loss_at(-kStep)) - (loss_at(2 * kStep) - loss_at(-2 * kStep))) /
+            (12 * static_cast<double>(kStep));
+        element = value;
+        const auto gradient = static_cast<double>(gradients[input].view().data<float>()[i]);
+        EXPECT_NEAR(gradient, quotient, kQuotientTolerance * (1 + std::abs(quotient)))
+            << "element " << i << " of input " << input;
+      }
+    }
+  }
+}
+
+TEST(TrainingBackend, cpu_matches_the_reference_and_itself) {
+  ReferenceBackend reference;
+  const auto cpu_backend = make_cpu_backend();
+  const auto training = make_training_backend(reference).value();
+  const auto cpu = make_training_backend(*cpu_backend).value();
+  std::vector<Problem> problems = small_problems();
+  for (Problem& problem : large_problems()) problems.push_back(std::move(problem));
+  for (Problem& problem : problems) {
+    SCOPED_TRACE(problem.name);
+    Rng rng(7400);
+    const Tensor out = problem.forward(reference, problem.inputs);  // what routing and sorting leave, too
+    Tensor d_out = random_tensor(rng, DType::kF32, out.view().shape());
+    const Tensors expected = gradients_of(problem, *training, d_out.view());
+    const Tensors actual = gradients_of(problem, *cpu, d_out.view());
+    const Tensors again = gradients_of(problem, *cpu, d_out.view());
+    for (size_t input = 0; input < expected.size(); ++input) {
+      SCOPED_TRACE(input);
+      // Sums of some hundred terms, on the scale of the largest gradient.
+      double largest = 1;
+      const ConstTensorView view = expected[input].view();
+      for (int64_t i = 0; i < view.numel(); ++i) {
+        largest = std::max(largest, static_cast<double>(std::abs(view.data<float>()[i])));
+      }
+      Tolerance tolerance = tolerance_of(DType::kF32, OpClass::kScan);
+      tolerance.absolute *= largest;
+      EXPECT_TRUE(all_close(actual[input].view(), view, tolerance));
+      EXPECT_TRUE(bits_equal(actual[input].view(), again[input].view()));
+    }
+  }
+}
+
+TEST(TrainingBackend, gradients_are_added_to_what_is_there) {
+  ReferenceBackend reference;
+  const auto cpu_backend = make_cpu_backend();
+  for (Backend* backend : {static_cast<Backend*>(&reference), cpu_backend.get()}) {
+    SCOPED_TRACE(backend->name());
+    const auto training = make_training_backend(*backend).value();
+    for (Problem& problem : small_problems()) {
+      SCOPED_TRACE(problem.name);
+      Rng rng(7500);
+      Tensor d_out =
+          random_tensor(rng, DType::kF32, problem.forward(reference, problem.inputs).view().shape());
+      const Tensors once = gradients_of(problem, *training, d_out.view());
+      Tensors twice = gradients_of(problem, *training, d_out.view());
+      problem.backward(*training, problem.inputs, d_out.view(), twice);
+      for (size_t input = 0; input < once.size(); ++input) {
+        for (int64_t i = 0; i < once[input].view().numel(); ++i) {
+          const float value = once[input].view().data<float>()[i];
+          EXPECT_NEAR(twice[input].view().data<float>()[i], 2 * value, 1e-5f * (1 + std::abs(value)));
+        }
+      }
+    }
+  }
+}
+
+TEST(TrainingBackend, linear_backward_reads_weights_of_16_bits) {
+  ReferenceBackend reference;
+  const auto cpu_backend = make_cpu_backend();
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    Rng rng(7600);
+    const Tensor weight = random_tensor(rng, dtype, {37, 300}, 0.1);
+    const Tensor x = random_tensor(rng, DType::kF32, {9, 300});
+    const Tensor d_out = random_tensor(rng, DType::kF32, {9, 37});
+    const LinearWeight linear{weight.view(), {}};
+    const auto run = [&](const Backend& backend) {
+      Tensor d_x = zeros_like(x.view());
+      make_training_backend(backend).value()->linear_backward({.x = x.view(),
+                                                               .weight = &linear,
+                                                               .d_out = d_out.view(),
+                                                               .d_x = d_x.view(),
+                                                               .d_weight = {},
+                                                               .d_bias = {}});
+      return d_x;
+    };
+    EXPECT_TRUE(
+        all_close(run(*cpu_backend).view(), run(reference).view(), tolerance_of(DType::kF32, OpClass::kSum)));
+  }
+}
+
+TEST(TrainingBackend, cross_entropy_and_its_gradient) {
+  ReferenceBackend reference;
+  const auto cpu_backend = make_cpu_backend();
+  Rng rng(7700);
+  constexpr int64_t kRows = 5;
+  constexpr int64_t kVocab = 133;
+  const Tensor logits = random_tensor(rng, DType::kF32, {kRows, kVocab}, 3, 50);
+  const Tensor targets = index_tensor({0, 132, 17, 64, 5}, {kRows});
+  const auto run = [&](const Backend& backend, Tensor& losses, Tensor& d_logits) {
+    make_training_backend(backend).value()->cross_entropy({.logits = logits.view(),
+                                                           .targets = targets.view(),
+                                                           .scale = 0.5f,
+                                                           .losses = losses.view(),
+                                                           .d_logits = d_logits.view()});
+  };
+  Tensor expected_losses = make_host_tensor(DType::kF32, {kRows});
+  Tensor losses = make_host_tensor(DType::kF32, {kRows});
+  Tensor expected = make_host_tensor(DType::kF32, {kRows, kVocab});
+  Tensor actual = make_host_tensor(DType::kF32, {kRows, kVocab});
+  run(reference, expected_losses, expected);
+  run(*cpu_backend, losses, actual);
+  EXPECT_TRUE(all_close(losses.view(), expected_losses.view(), {1e-6, 1e-6}));
+  EXPECT_TRUE(all_close(actual.view(), expected.view(), tolerance_of(DType::kF32, OpClass::kElementwise)));
+
+  // The losses alone, and the gradient of one row: it sums to nothing, and follows the loss.
+  Tensor alone = make_host_tensor(DType::kF32, {kRows});
+  make_training_backend(*cpu_backend)
+      .value()
+      ->cross_entropy({.logits = logits.view(),
+                       .targets = targets.view(),
+                       .scale = 1,
+                       .losses = alone.view(),
+                       .d_logits = {}});
+  EXPECT_TRUE(bits_equal(alone.view(), losses.view()));
+  for (int64_t row = 0; row < kRows; ++row) {
+    double sum = 0;
+    for (int64_t j = 0; j < kVocab; ++j) sum += load_element(actual.view(), row, j);
+    EXPECT_NEAR(sum, 0, 1e-6);
+    const int64_t target = targets.view().data<int32_t>()[row];
+    const double probability = std::exp(-load_element(expected_losses.view(), row));
+    EXPECT_NEAR(load_element(expected.view(), row, target), 0.5 * (probability - 1), 1e-6);
+  }
+}
+
+TEST(TrainingBackend, rejects_what_the_contracts_exclude) {
+  ReferenceBackend reference;
+  const auto cpu_backend = make_cpu_backend();
+  Rng rng(7800);
+  const Tensor x = random_tensor(rng, DType::kF32, {3, 4});
+  const Tensor ids = index_tensor({0, 5, 1}, {3});
+  for (const Backend* backend :
+       {static_cast<const Backend*>(&reference), static_cast<const Backend*>(cpu_backend.get())}) {
+    const auto training = make_training_backend(*backend).value();
+    Tensor d_x = zeros_like(x.view());
+    EXPECT_THROW(training->relu2_backward({.x = x.view(), .d_out = d_x.view(), .d_x = d_x.view()}),
+                 InternalError);
+    EXPECT_THROW(training->embedding_backward({.ids = ids.view(), .d_out = x.view(), .d_table = d_x.view()}),
+                 InternalError);
+  }
+}
+
+}  // namespace
+}  // namespace nemoforge::ops

@@ -125,20 +125,40 @@ __device__ double warp_prefix_sum(double value, int lane) {
   return value;
 }
 
-// One warp: the chunk's steps; a lane has rows 2 lane and 2 lane + 1.
-__device__ void prepare_steps(const ScanProblem& problem, const Part& part, int first_row, RowStep* steps,
-                              float* from_start, int lane) {
-  const float a = fmaxf(-expf(problem.a_log[part.head]), -FLT_MAX);  // -inf times a step of 0 would be NaN
-  const float bias = problem.dt_bias[part.head];
+// The steps of one head as one warp makes them; a lane has rows 2 lane and 2 lane + 1 of a chunk. The raw
+// steps are read a chunk ahead, so that nobody waits for them.
+struct StepMaker {
+  float a;
+  float bias;
+  float raw[2];
+  bool exists[2];
+};
+
+__device__ StepMaker make_step_maker(const ScanProblem& problem, const Part& part) {
+  StepMaker maker = {};
+  maker.a = fmaxf(-expf(problem.a_log[part.head]), -FLT_MAX);  // -inf times a step of 0 would be NaN
+  maker.bias = problem.dt_bias[part.head];
+  return maker;
+}
+
+__device__ void read_raw_steps(const ScanProblem& problem, const Part& part, int first_row, int lane,
+                               StepMaker& maker) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = first_row + 2 * lane + i;
+    maker.exists[i] = part.has(row);
+    maker.raw[i] =
+        maker.exists[i] ? to_float(problem.dt_raw.data[row * problem.dt_raw.stride + part.head]) : 0.0f;
+  }
+}
+
+__device__ void prepare_steps(const StepMaker& maker, RowStep* steps, float* from_start, int lane) {
   float dt[2];
   double log_decay[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int row = first_row + 2 * lane + i;
-    dt[i] = part.has(row)
-                ? softplus(to_float(problem.dt_raw.data[row * problem.dt_raw.stride + part.head]) + bias)
-                : 0.0f;
-    log_decay[i] = fmaxf(a * dt[i], kLeastLogDecay);
+    dt[i] = maker.exists[i] ? softplus(maker.raw[i] + maker.bias) : 0.0f;
+    log_decay[i] = fmaxf(maker.a * dt[i], kLeastLogDecay);
   }
   const double second = warp_prefix_sum(log_decay[0] + log_decay[1], lane);
   const double sums[2] = {second - log_decay[1], second};
@@ -377,6 +397,12 @@ __global__ void __launch_bounds__(kThreads, 2) scan_chunks(ScanProblem problem, 
 
   const int first_chunk = part.first_position / kChunk;
   const int end_chunk = (part.first_position + part.end - part.begin + kChunk - 1) / kChunk;
+  StepMaker step_maker = make_step_maker(problem, part);
+  // Warp 0, which has the fewest scores.
+  const auto prepare = [&](int index) {
+    const Chunk<kState> chunk = Layout::chunk(shared, index % 2);
+    if (warp == 0) prepare_steps(step_maker, chunk.steps, chunk.from_start, lane);
+  };
   const auto load = [&](int index) {
     const Chunk<kState> chunk = Layout::chunk(shared, index % 2);
     const int first_row = part.row(index * kChunk);
@@ -385,9 +411,12 @@ __global__ void __launch_bounds__(kThreads, 2) scan_chunks(ScanProblem problem, 
     load_rows(chunk.x, problem.x, part, first_row, part.head * problem.head_dim + part.first_channel,
               part.num_channels, problem.aligned);
     commit_copies();
-    if (warp == 0) prepare_steps(problem, part, first_row, chunk.steps, chunk.from_start, lane);
+    if (warp == 0) read_raw_steps(problem, part, first_row, lane, step_maker);
   };
-  if (part.begin < part.end) load(first_chunk);
+  if (part.begin < part.end) {
+    load(first_chunk);
+    prepare(first_chunk);
+  }
   for (int index = first_chunk; part.begin < part.end && index < end_chunk; ++index) {
     wait_for_copies<0>();
     __syncthreads();  // the chunk and the state are there for all; nobody reads the other buffer any more
@@ -398,6 +427,7 @@ __global__ void __launch_bounds__(kThreads, 2) scan_chunks(ScanProblem problem, 
     compute_y(chunk, shared, warp * 16, lane, sums);
     store_y(problem, part, chunk, first_row, warp * 16, lane, sums, y, y_stride);
     update_state(chunk, first_column, lane, state);
+    if (index + 1 < end_chunk) prepare(index + 1);
     __syncthreads();  // every warp has read the shared state
     share_state<kState>(state, shared, first_column, lane);
   }

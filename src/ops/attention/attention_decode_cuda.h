@@ -8,7 +8,7 @@
 namespace nemoforge::ops {
 
 // Whether the kernels take these sizes: head_dim a multiple of 32 up to 128, at most 32 query heads a key
-// head.
+// head, and partial sums of at most 512 MiB.
 [[nodiscard]] bool decode_attention_fits(const AttentionArgs& args);
 
 // Bytes of device memory that attention_decode needs for its partial sums.

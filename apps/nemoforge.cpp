@@ -36,6 +36,7 @@ int run(int argc, char** argv) {
   add_trace_command(app, outcome);
   add_verify_command(app, outcome);
   add_dataset_command(app, outcome);
+  add_report_command(app, outcome);
   add_tokenize_command(app, outcome);
   add_detokenize_command(app, outcome);
   add_render_command(app, outcome);

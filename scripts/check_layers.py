@@ -23,6 +23,7 @@ MAY_INCLUDE = {
     "trace": {"engine", "text", "store", "io", "sampling"},
     "verify": {"store", "io"},
     "dataset": {"text", "store", "io"},
+    "report": {"text", "store", "io"},
     "server": {"engine", "text", "sampling", "io"},
     "train": {"model", "ops", "io", "text"},
     "cli": None,  # everything

@@ -1,11 +1,14 @@
 // nemoforge trace: answers to problems, sampled in process or from endpoints, kept in a run.
 #include "trace/trace.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -27,6 +30,7 @@
 #include "trace/endpoint_source.h"
 #include "trace/engine_source.h"
 #include "trace/id_pattern.h"
+#include "verify/verifier.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -50,6 +54,7 @@ struct TraceCommand {
   std::optional<int64_t> reasoning_budget;
   bool no_thinking = false;
   int64_t max_num_seqs = 16;
+  verify::Options verify;
   bool json = false;
 };
 
@@ -135,8 +140,11 @@ std::string settings_json(const TraceCommand& command, const trace::PromptTempla
                        {"lora", command.model.lora},
                        {"endpoints", command.endpoints.urls},
                        {"num_samples", command.trace.num_samples},
+                       {"num_attempts", command.trace.num_attempts},
+                       {"target_speedup", nullptr},
                        {"held_out", command.held_out_pattern},
                        {"held_out_fraction", command.held_out_fraction}};
+  if (command.trace.target_speedup) settings["target_speedup"] = *command.trace.target_speedup;
   if (const auto sampling = io::parse_json(trace::sampling_json(command.trace, prompt))) {
     settings["sampling"] = *sampling;
   }
@@ -165,13 +173,42 @@ Status print_report(const TraceCommand& command, const trace::TraceReport& repor
       report.num_with_code, report.num_completion_tokens, format_duration(report.duration_s), rate));
 }
 
+// Gives a verdict to every trace of the run that has none.
+Status verify_run(const TraceCommand& command, const verify::Verifier& verifier) {
+  NF_TRY(store::RunStore run,
+         store::RunStore::open(command.run_dir, store::Access::kVerify, {"verify", command.version, "{}"}));
+  NF_TRY(const auto unverified, run.unverified_traces(verifier.device_name()));
+  if (unverified.empty()) return {};
+  Progress progress("verify", "traces", static_cast<int64_t>(unverified.size()));
+  int64_t num_correct = 0;
+  return verifier.verify_run(run, [&](const verify::Verifier::Progress& done) {
+    num_correct += done.verification->judgement.correct() ? 1 : 0;
+    progress.set_note(fmt::format("{}% correct", 100 * num_correct / done.num_done));
+    progress.finish_item();
+    return !interrupted();
+  });
+}
+
+// What generate_traces needs for later attempts; nothing where there are none. Fails before anything is
+// sampled where nothing can be verified.
+Result<std::optional<verify::Verifier>> verifier_of(const TraceCommand& command) {
+  if (command.trace.num_attempts == 1) return std::optional<verify::Verifier>();
+  NF_TRY(verify::Verifier verifier, verify::Verifier::create(command.verify));
+  return std::optional<verify::Verifier>(std::move(verifier));
+}
+
 Status run_trace(TraceCommand& command) {
   if (command.model.model.empty() == command.endpoints.urls.empty()) {
     throw CLI::ValidationError("trace", "give either --model or --endpoint");
   }
   command.trace.sampling.reasoning_budget = command.reasoning_budget;
   command.trace.sampling.enable_thinking = !command.no_thinking;
+  if (command.trace.target_speedup && command.trace.num_attempts == 1) {
+    throw CLI::ValidationError("--target-speedup", "needs --attempts 2 or more");
+  }
   install_interrupt_handler();
+  NF_TRY(const std::optional<verify::Verifier> verifier, verifier_of(command));
+  if (verifier) command.trace.verify = [&] { return verify_run(command, *verifier); };
   NF_TRY(const std::vector<trace::Problem> problems, problems_of(command));
   NF_TRY(const store::ProblemSplits splits, splits_of(command, problems));
   trace::PromptTemplate prompt = trace::PromptTemplate::zero_shot();
@@ -188,8 +225,10 @@ Status run_trace(TraceCommand& command) {
   NF_TRY(const trace::TraceReport report,
          trace::generate_traces(run, problems, prompt, *opened.source, command.trace,
                                 ProgressOutput::standard_error(), interrupted));
+  // The last attempts too, so that the run can be reported on as it is.
+  if (verifier && !report.interrupted) NF_RETURN_IF_ERROR(verify_run(command, *verifier));
   NF_RETURN_IF_ERROR(print_report(command, report));
-  if (report.interrupted) {
+  if (report.interrupted || interrupted()) {
     return error(ErrorCode::kCancelled, "interrupted; the run keeps what is finished",
                  "continue with --resume");
   }
@@ -276,17 +315,42 @@ void add_sampling_flags(CLI::App& app, TraceCommand& command) {
   app.add_flag("--no-thinking", command.no_thinking, "Answer without reasoning");
 }
 
+void add_refinement_flags(CLI::App& app, TraceCommand& command) {
+  app.add_option(
+         "--attempts", command.trace.num_attempts,
+         "Attempts at each sample: it is verified, and while it fails the verdict goes back as the next "
+         "user turn")
+      ->check(CLI::Range(int64_t{1}, int64_t{64}))
+      ->capture_default_str();
+  app.add_option("--target-speedup", command.trace.target_speedup,
+                 "With --attempts: correct kernels that are measured to be slower than this are refined too")
+      ->check(CLI::PositiveNumber);
+  const std::map<std::string, verify::Device> devices = {{"auto", verify::Device::kAuto},
+                                                         {"interpret", verify::Device::kInterpret},
+                                                         {"cuda", verify::Device::kCuda}};
+  app.add_option("--verify-device", command.verify.device, "With --attempts: auto, interpret or cuda")
+      ->transform(CLI::CheckedTransformer(devices));
+  app.add_option("--verify-workers", command.verify.num_workers,
+                 "With --attempts: candidates verified at a time")
+      ->check(CLI::Range(1, 256));
+  app.add_flag("!--no-sandbox", command.verify.sandbox,
+               "With --attempts: run candidates without isolation (only on a machine that holds nothing)");
+}
+
 }  // namespace
 
 void add_trace_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<TraceCommand>();
   // "nemoforge 0.1.0"
   command->version = app.version().substr(app.version().rfind(' ') + 1);
+  command->verify.version = command->version;
+  command->verify.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   CLI::App* sub = add_command(app, outcome, "trace", "Sample answers to problems into a run",
                               [command] { return run_trace(*command); });
   add_source_flags(*sub, *command);
   add_problem_flags(*sub, *command);
   add_sampling_flags(*sub, *command);
+  add_refinement_flags(*sub, *command);
   sub->add_option("--run", command->run_dir, "Folder of the run; made where it is missing")->required();
   sub->add_flag("--resume", command->trace.resume, "Continue a run: only what it lacks is sampled");
   sub->add_flag("--json", command->json, "A summary as one JSON object on the last line");

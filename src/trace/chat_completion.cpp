@@ -80,8 +80,11 @@ void read_texts(const Json& message, SampledAnswer& answer) {
 
 std::string chat_completion_body(const std::string& model, const TraceRequest& request,
                                  const SamplingSettings& settings, ApiExtensions extensions) {
-  const auto messages = io::parse_json(request.messages_json);
+  auto messages = io::parse_json(request.messages_json);
   NF_CHECK(messages.has_value()) << request.messages_json;
+  if (extensions == ApiExtensions::kLeftOut) {
+    for (Json& message : *messages) message.erase("reasoning_content");
+  }
   Json body = {{"model", model},
                {"messages", *messages},
                {"temperature", settings.temperature},

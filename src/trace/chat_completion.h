@@ -9,7 +9,8 @@
 namespace nemoforge::trace {
 
 // What OpenAI's own API does not know and vLLM, SGLang and nemoforge do: token ids and logprobs as sampled,
-// the thinking switch, sampling beyond top_p. A server that refuses them is asked without.
+// the thinking switch, sampling beyond top_p, the reasoning of earlier turns. A server that refuses them is
+// asked without.
 enum class ApiExtensions { kAsked, kLeftOut };
 
 // The body of POST /chat/completions.

@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const TraceRequest kRequest = {"p", 0, R"([{"role":"user","content":"hello"}])", 9007199254740991u};
+const TraceRequest kRequest = {"p", 0, 0, R"([{"role":"user","content":"hello"}])", 9007199254740991u};
 
 TEST(ChatCompletion, body_asks_for_what_training_needs) {
   SamplingSettings settings;

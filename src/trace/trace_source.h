@@ -26,6 +26,7 @@ struct SamplingSettings {
 struct TraceRequest {
   std::string problem_id;
   int64_t sample_idx = 0;
+  int64_t attempt_idx = 0;
   std::string messages_json;  // the chat's messages, a JSON array
   uint64_t seed = 0;
 };

@@ -279,9 +279,105 @@ TEST_F(TraceTest, a_killed_run_loses_and_repeats_nothing) {
   for (const auto& [key, trace] : stored) EXPECT_EQ(all.at(key).id, trace.id);
 }
 
+// Verdicts as a verifier beside the tracer would store them.
+class RefinementTest : public TraceTest {
+ protected:
+  // The attempt from which on a problem's samples are correct; absent: never.
+  std::map<std::string, int64_t> correct_from_;
+  int num_verifications_ = 0;
+
+  void SetUp() override {
+    TraceTest::SetUp();
+    config_.num_samples = 2;
+    config_.num_attempts = 3;
+    config_.verify = [this]() -> Status {
+      ++num_verifications_;
+      NF_TRY(store::RunStore run, store::RunStore::open(dir_ + "/run", store::Access::kVerify));
+      NF_TRY(const std::vector<int64_t> ids, run.unverified_traces("interpret"));
+      for (const int64_t id : ids) {
+        NF_TRY(const auto trace, run.trace(id));
+        const auto from = correct_from_.find(trace->problem_id);
+        store::Verdict verdict;
+        verdict.trace_id = id;
+        verdict.correct = from != correct_from_.end() && trace->attempt_idx >= from->second;
+        verdict.verdict = verdict.correct ? "correct_cpu" : "mismatch";
+        verdict.device = "interpret";
+        verdict.record_json = R"({"detail":"off by )" + std::to_string(trace->attempt_idx) + R"("})";
+        NF_RETURN_IF_ERROR(run.add_verdict(verdict));
+      }
+      return {};
+    };
+  }
+  static std::map<std::string, int64_t> counts_of(const store::RunStore& run) {
+    std::map<std::string, int64_t> counts;
+    EXPECT_TRUE(run.for_each_trace([&counts](store::JudgedTrace&& judged) {
+      ++counts[judged.trace.problem_id];
+      return true;
+    }));
+    return counts;
+  }
+};
+
+TEST_F(RefinementTest, a_failed_attempt_goes_back_with_its_verdict) {
+  StubEndpoint endpoint;
+  store::RunStore run = open();
+  correct_from_ = {{"first", 0}, {"second", 1}};
+  const auto report = generate(run, endpoints({endpoint.url()}));
+  ASSERT_TRUE(report.has_value()) << report.error().to_string();
+  EXPECT_EQ(counts_of(run), (std::map<std::string, int64_t>{{"first", 2}, {"second", 4}, {"third", 6}}));
+  EXPECT_EQ(report->num_wanted, 12);
+  EXPECT_EQ(report->num_generated, 12);
+  EXPECT_EQ(num_verifications_, 2);
+  std::map<int64_t, store::Trace> attempts;
+  ASSERT_TRUE(run.for_each_trace([&attempts](store::JudgedTrace&& judged) {
+    if (judged.trace.problem_id == "third" && judged.trace.sample_idx == 1) {
+      attempts[judged.trace.attempt_idx] = std::move(judged.trace);
+    }
+    return true;
+  }));
+  ASSERT_THAT(attempts, SizeIs(3));
+  const auto messages = io::parse_json(attempts[2].messages_json);
+  ASSERT_THAT(*messages, SizeIs(5));
+  EXPECT_EQ((*messages)[1]["content"], attempts[0].answer);
+  EXPECT_EQ((*messages)[1]["reasoning_content"], attempts[0].reasoning);
+  EXPECT_THAT((*messages)[2]["content"].get<std::string>(), HasSubstr("off by 0"));
+  EXPECT_EQ((*messages)[3]["content"], attempts[1].answer);
+  EXPECT_THAT((*messages)[4]["content"].get<std::string>(), HasSubstr("off by 1"));
+  EXPECT_EQ(attempts[2].seed, trace_seed(5, "third", 1, 2));
+  EXPECT_NE(attempts[1].seed, attempts[2].seed);
+}
+
+TEST_F(RefinementTest, resumes_in_the_middle_of_an_attempt) {
+  StubEndpoint endpoint;
+  store::RunStore run = open();
+  EndpointConfig config = endpoints({endpoint.url()});
+  config.max_in_flight_each = 1;
+  int num_asked_after = 0;
+  const auto stopped = generate(run, config, [&] { return num_verifications_ > 0 && ++num_asked_after > 5; });
+  ASSERT_TRUE(stopped.has_value()) << stopped.error().to_string();
+  EXPECT_TRUE(stopped->interrupted);
+  EXPECT_LT(stopped->num_generated, 18);
+  const auto rest = generate(run, config);
+  ASSERT_TRUE(rest.has_value()) << rest.error().to_string();
+  EXPECT_EQ(rest->num_wanted, 18);
+  EXPECT_EQ(rest->num_earlier, stopped->num_generated);
+  EXPECT_EQ(rest->num_generated, 18 - stopped->num_generated);
+  EXPECT_EQ(generate(run, config)->num_generated, 0);
+}
+
+TEST_F(RefinementTest, a_server_of_openais_own_api_gets_no_reasoning_of_earlier_turns) {
+  StubEndpoint endpoint({"--strict"});
+  store::RunStore run = open();
+  const auto report = generate(run, endpoints({endpoint.url()}));
+  ASSERT_TRUE(report.has_value()) << report.error().to_string();
+  EXPECT_EQ(report->num_generated, 18);
+  EXPECT_EQ(report->num_failed, 0) << report->first_failure;
+}
+
 TEST(TraceSeed, is_its_own_for_each_trace_and_fits_json) {
   EXPECT_EQ(trace_seed(0, "p", 0), trace_seed(0, "p", 0));
   EXPECT_NE(trace_seed(0, "p", 0), trace_seed(0, "p", 1));
+  EXPECT_NE(trace_seed(0, "p", 0), trace_seed(0, "p", 0, 1));
   EXPECT_NE(trace_seed(0, "p", 0), trace_seed(1, "p", 0));
   EXPECT_NE(trace_seed(0, "p", 0), trace_seed(0, "q", 0));
   EXPECT_NE(trace_seed(1, "0/p", 1), trace_seed(1, "p", 1));

@@ -76,6 +76,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(404, "no such path " + self.path)
         if options.strict and set(request) - KNOWN:
             return self.refuse(400, f"unknown fields {sorted(set(request) - KNOWN)}")
+        if options.strict and any(set(message) - {"role", "content"} for message in request["messages"]):
+            return self.refuse(400, "unknown fields of a message")
         if "REFUSE" in request["messages"][0]["content"]:
             return self.refuse(400, "the prompt is too long")
         with lock:

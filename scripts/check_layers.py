@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "grammar": {"io"},
     "cache": set(),
     "model": {"ops", "io", "cache"},
-    "engine": {"model", "cache", "sampling", "text", "ops", "io"},
+    "engine": {"model", "cache", "sampling", "grammar", "text", "ops", "io"},
     "store": {"io"},
     "trace": {"engine", "text", "store", "io", "sampling"},
     "verify": {"store", "io"},

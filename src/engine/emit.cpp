@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
+
 namespace nemoforge::engine {
 namespace {
 
@@ -19,7 +21,12 @@ Emission emit(Sequence& sequence, sampling::SampledToken token, std::span<const 
   if (params.has_penalties()) sequence.history.add_completion(id);
 
   Emission emission;
+  const bool was_in_thought = sequence.thinking.in_thought();
   emission.is_reasoning = sequence.thinking.push(id);
+  // Within a thought and at its end the grammar has not begun.
+  if (sequence.matcher && !was_in_thought && !sequence.thinking.in_thought()) {
+    NF_CHECK(sequence.matcher->accept(id).has_value());
+  }
   emission.token = std::move(token);
   if (sequence.completion_len() >= params.min_tokens) {
     emission.is_stop_token = contains(params.stop_token_ids, id);

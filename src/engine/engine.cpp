@@ -211,6 +211,9 @@ Status Engine::validate(const Request& request) const {
     return reject(
         fmt::format("prompt_logprobs must be in [0, {}], got {}.", sampling::kMaxTopLogprobs, *top));
   }
+  if (request.grammar && tokenizer_ == nullptr) {
+    return reject("a grammar needs a tokenizer, and the model has none.");
+  }
   if (const auto& budget = request.thinking_budget) {
     if (budget->max_tokens < 0 || budget->grace_tokens < 0) {
       return reject(fmt::format("thinking_token_budget must be non-negative, got {}.", budget->max_tokens));
@@ -220,6 +223,24 @@ Status Engine::validate(const Request& request) const {
     }
   }
   return {};
+}
+
+std::shared_ptr<const grammar::TokenTrie> Engine::token_trie() const {
+  std::call_once(token_trie_made_, [this] {
+    std::vector<std::string_view> bytes(static_cast<size_t>(tokenizer_->vocab_size()));
+    for (size_t id = 0; id < bytes.size(); ++id) {
+      if (!tokenizer_->is_special(static_cast<int64_t>(id))) {
+        bytes[id] = tokenizer_->token_bytes(static_cast<int64_t>(id));
+      }
+    }
+    if (thinking_tokens_) {
+      bytes[static_cast<size_t>(thinking_tokens_->think_start)] = {};
+      bytes[static_cast<size_t>(thinking_tokens_->think_end)] = {};
+    }
+    bytes.resize(static_cast<size_t>(model_.config().vocab_size));  // the mask has a bit for every logit
+    token_trie_ = std::make_shared<const grammar::TokenTrie>(bytes, eos_token_ids_);
+  });
+  return token_trie_;
 }
 
 std::vector<std::shared_ptr<Sequence>> Engine::make_sequences(RequestId id, Request&& request,
@@ -247,6 +268,7 @@ std::vector<std::shared_ptr<Sequence>> Engine::make_sequences(RequestId id, Requ
     sequence->tokens = kept.prompt_token_ids;
     sequence->prompt_len = sequence->num_tokens();
     sequence->max_len = kept.max_tokens ? sequence->prompt_len + *kept.max_tokens : limits_.max_model_len;
+    if (kept.grammar) sequence->matcher.emplace(kept.grammar, token_trie());
     if (kept.sampling.has_penalties()) sequence->history.add_prompt(kept.prompt_token_ids);
     sequence->arrival = sequence->scheduled = sequence->last_token = arrival;
     sequences.push_back(std::move(sequence));
@@ -395,7 +417,7 @@ Status Engine::score_prompt(const ScheduledSequence& item, std::span<const float
 void Engine::choose_tokens(std::vector<Choice>& choices) {
   for_each_in_pool(choices.size(), [&](size_t choice_idx, size_t thread_idx) {
     Choice& choice = choices[choice_idx];
-    const Sequence& sequence = *choice.sequence;
+    Sequence& sequence = *choice.sequence;
     const sampling::SamplingParams& params = sequence.request->request.sampling;
     if (const auto forced = sequence.thinking.forced_token()) {
       choice.token = params.top_logprobs ? sampling::score(choice.logits, *forced, *params.top_logprobs)
@@ -410,6 +432,14 @@ void Engine::choose_tokens(std::vector<Choice>& choices) {
     input.seed = sequence.request->seed;
     input.sample_idx = sequence.sample_idx;
     input.position = static_cast<uint32_t>(sequence.completion_len());
+    if (sequence.matcher && !sequence.thinking.in_thought()) {
+      const auto mask = sequence.matcher->mask();
+      if (!mask) {
+        choice.token = forward_error(mask);
+        return;
+      }
+      input.token_mask = *mask;
+    }
     choice.token = sampling::sample(input, scratch_[thread_idx]);
   });
 }

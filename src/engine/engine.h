@@ -72,6 +72,8 @@ class Engine {
          std::unique_ptr<ModelRunner> runner);
 
   [[nodiscard]] Status validate(const Request& request) const;
+  // The vocabulary for grammars; made for the first request that has one.
+  [[nodiscard]] std::shared_ptr<const grammar::TokenTrie> token_trie() const;
   [[nodiscard]] std::vector<std::shared_ptr<Sequence>> make_sequences(RequestId id, Request&& request,
                                                                       OutputSink&& sink) const;
 
@@ -96,6 +98,8 @@ class Engine {
   const SchedulerConfig limits_;
   std::vector<int32_t> eos_token_ids_;
   std::shared_ptr<const ThinkingTokens> thinking_tokens_;
+  mutable std::once_flag token_trie_made_;
+  mutable std::shared_ptr<const grammar::TokenTrie> token_trie_;
 
   // Shared with callers.
   mutable std::mutex mutex_;

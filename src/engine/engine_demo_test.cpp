@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "engine/generate.h"
+#include "grammar/grammar.h"
 #include "io/json.h"
 #include "model/model.h"
 #include "ops/backend.h"
@@ -37,6 +38,39 @@ class EngineDemo : public ::testing::Test {
   std::unique_ptr<Engine> engine_ = Engine::create(model_, &tokenizer_, EngineConfig{}).value();
   io::Json parity_ = io::read_json_file(std::string(kFolder) + "/parity.json").value();
 };
+
+TEST_F(EngineDemo, completions_follow_the_grammar_of_their_request) {
+  Request request;
+  request.prompt_token_ids = tokenizer_.encode("The kernel is");
+  request.sampling.seed = 7;
+  request.max_tokens = 400;
+  request.n = 3;
+  const auto schema = io::parse_json(R"({"type": "object", "properties": {"n": {"type": "integer"},
+      "ok": {"type": "boolean"}}, "required": ["n", "ok"]})");
+  request.grammar = std::make_shared<const grammar::Grammar>(grammar::from_json_schema(*schema).value());
+  const auto answers = generate(*engine_, request);
+  ASSERT_TRUE(answers) << answers.error().message;
+  for (const Completion& completion : *answers) {
+    const auto json = io::parse_json(completion.text);
+    ASSERT_TRUE(json) << completion.text;
+    EXPECT_TRUE((*json)["n"].is_number_integer() && (*json)["ok"].is_boolean()) << completion.text;
+    EXPECT_EQ(completion.finish.reason, FinishReason::kStop);
+  }
+}
+
+TEST_F(EngineDemo, a_grammar_begins_after_the_thought) {
+  Request request = greedy_request(0);
+  request.prompt_token_ids = tokenizer_.encode("<think>");
+  request.thinking_budget = ThinkingBudget{3, 0};
+  request.grammar = std::make_shared<const grammar::Grammar>(grammar::from_choice({"yes", "no"}).value());
+  request.skip_special_tokens = false;
+  const auto answers = generate(*engine_, request);
+  ASSERT_TRUE(answers) << answers.error().message;
+  const Completion& completion = (*answers)[0];
+  EXPECT_EQ(completion.finish.reason, FinishReason::kStop);
+  EXPECT_TRUE(completion.text.ends_with("</think>yes") || completion.text.ends_with("</think>no"))
+      << completion.text;
+}
 
 TEST_F(EngineDemo, three_prompts_together_are_answered_as_by_transformers) {
   std::vector<Result<std::vector<Completion>>> answers(3);

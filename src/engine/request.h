@@ -19,6 +19,10 @@ namespace nemoforge::model {
 class LoraAdapter;
 }
 
+namespace nemoforge::grammar {
+class Grammar;
+}
+
 namespace nemoforge::engine {
 
 using Clock = std::chrono::steady_clock;
@@ -40,6 +44,10 @@ struct Request {
   bool skip_special_tokens = true;  // in the text
 
   std::optional<ThinkingBudget> thinking_budget;
+
+  // What the completions follow, token for token, outside of their thoughts; null: nothing. A completion ends
+  // only where the grammar may.
+  std::shared_ptr<const grammar::Grammar> grammar;
 
   // With a value: the logprob of every token of the prompt but the first is reported, and of the so many most
   // probable ones in its place. The prompt is then computed in full, whatever the prefix cache has.

@@ -9,6 +9,7 @@
 
 #include "engine/request.h"
 #include "engine/thinking.h"
+#include "grammar/matcher.h"
 #include "sampling/token_history.h"
 
 namespace nemoforge::engine {
@@ -58,6 +59,7 @@ struct Sequence {
 
   sampling::TokenHistory history;  // kept where the request has penalties
   ThinkingState thinking;
+  std::optional<grammar::Matcher> matcher;  // where the request has a grammar
 
   int32_t cached_tokens = 0;  // of the prompt, taken from the prefix cache when it first ran
   Clock::time_point arrival;

@@ -101,6 +101,7 @@ class Trainer {
       NF_TRY(progress_,
              read_run_state(options_.state_path, model_.parameters(), optimizer_, progress_.settings));
     }
+    if (events_.begin) NF_RETURN_IF_ERROR(events_.begin(progress_.num_steps_done));
     NF_RETURN_IF_ERROR(evaluate());
     while (progress_.num_steps_done < report_.num_steps) {
       if (events_.should_stop && events_.should_stop()) {
@@ -166,7 +167,7 @@ class Trainer {
     ++progress_.num_steps_done;
     progress_.num_tokens_done += report.num_rows;
     report.duration_s = seconds_since(start);
-    if (events_.step) events_.step(report);
+    if (events_.step) NF_RETURN_IF_ERROR(events_.step(report));
     return {};
   }
 
@@ -204,7 +205,7 @@ class Trainer {
     report.loss = sum / static_cast<double>(report.num_targets);
     if (!report_.first_eval_loss) report_.first_eval_loss = report.loss;
     report_.last_eval_loss = report.loss;
-    if (events_.evaluation) events_.evaluation(report);
+    if (events_.evaluation) NF_RETURN_IF_ERROR(events_.evaluation(report));
     return {};
   }
 

@@ -50,8 +50,9 @@ struct EvaluationReport {
 };
 
 struct TrainerEvents {
-  std::function<void(const StepReport&)> step;
-  std::function<void(const EvaluationReport&)> evaluation;
+  std::function<Status(int64_t num_steps_done)> begin;  // 0, or where a resumed run goes on
+  std::function<Status(const StepReport&)> step;
+  std::function<Status(const EvaluationReport&)> evaluation;
   std::function<void(int64_t num_steps_done)> saved;
   std::function<bool()> should_stop;  // asked between steps
 };
@@ -72,8 +73,8 @@ struct TrainingReport {
 // that packing and accumulation do not change what is learnt. With `resume`, goes on from the state at
 // options.state_path where there is one: every later step has the bits of an unbroken run. The state is saved
 // every save_every steps, at the end, and when it is interrupted.
-// kInvalidData where a loss or gradient is not finite or the loss diverges (the state of the last save
-// stays).
+// An event's error ends the run. kInvalidData where a loss or gradient is not finite or the loss diverges
+// (the state of the last save stays).
 [[nodiscard]] Result<TrainingReport> train(TrainableModel& model, const SftDataset& training,
                                            const SftDataset* evaluation, const TrainerOptions& options,
                                            bool resume, const TrainerEvents& events);

@@ -1,0 +1,32 @@
+// The course of a training run as JSON Lines.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "train/trainer.h"
+
+namespace nemoforge::train {
+
+// A file with one object for each step ({"step", "epoch", "loss", "grad_norm", "learning_rate", "num_tokens",
+// "num_targets", "tokens_per_s"}) and for each evaluation ({"step", "eval_loss", "num_targets"}), "step"
+// counted in steps done. Lines are appended as they come, so that others can follow.
+class MetricsFile {
+ public:
+  explicit MetricsFile(std::string path) : path_(std::move(path)) {}
+
+  // Keeps what an earlier process wrote of the first `num_steps_done` steps and drops the rest: a run that
+  // goes on from a save does the later steps again.
+  [[nodiscard]] Status begin(int64_t num_steps_done);
+  [[nodiscard]] Status add(const StepReport& report);
+  [[nodiscard]] Status add(const EvaluationReport& report);
+
+ private:
+  Status append(std::string_view line);
+
+  std::string path_;
+};
+
+}  // namespace nemoforge::train

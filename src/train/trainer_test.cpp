@@ -1,0 +1,174 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include <gtest/gtest.h>
+
+#include "base/rng.h"
+#include "io/file.h"
+#include "model/config.h"
+#include "ops/device_choice.h"
+#include "train/metrics.h"
+
+namespace nemoforge::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+
+// A run on the tiny golden checkpoint and random documents.
+class TrainerTest : public testing::Test {
+ protected:
+  TrainerTest() {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    options_.state_path = folder_ + "/run_state.safetensors";
+    options_.packing = {.micro_batch_tokens = 24, .grad_accum = 2, .seed = 3};
+    options_.schedule.learning_rate = 3e-3;
+    options_.schedule.num_warmup_steps = 2;
+    options_.num_epochs = 3;
+    options_.save_every = 4;
+    Rng rng(11);
+    for (int d = 0; d < 8; ++d) {
+      SftDocument document;
+      const uint64_t length = 6 + rng.below(10);
+      for (uint64_t i = 0; i < length; ++i) {
+        document.token_ids.push_back(
+            static_cast<int32_t>(rng.below(static_cast<uint64_t>(config_.vocab_size))));
+        document.has_loss.push_back(i >= 2);
+      }
+      data_.documents.push_back(std::move(document));
+      data_.lines.push_back(d + 1);
+    }
+    data_.hash = "hash";
+  }
+
+  Result<TrainableModel> lora() {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
+    LoraOptions options;
+    options.rank = 4;
+    options.alpha = 8;
+    options.seed = 1;
+    return TrainableModel::lora(config_, std::move(weights), options, *backend_);
+  }
+  Result<TrainableModel> full() {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
+    return TrainableModel::full(config_, std::move(weights), *backend_);
+  }
+
+  // Trains a fresh model and collects the losses of its steps; stops before step `stop_at`.
+  std::vector<double> losses(Result<TrainableModel> model, bool resume = false, int64_t stop_at = -1) {
+    EXPECT_TRUE(model.has_value()) << model.error().to_string();
+    std::vector<double> collected;
+    int64_t num_done = 0;
+    TrainerEvents events;
+    events.begin = [&](int64_t num_steps_done) -> Status {
+      num_done = num_steps_done;
+      return {};
+    };
+    events.step = [&](const StepReport& report) -> Status {
+      collected.push_back(report.loss);
+      ++num_done;
+      return {};
+    };
+    events.should_stop = [&] { return num_done == stop_at; };
+    const auto report = train(*model, data_, nullptr, options_, resume, events);
+    EXPECT_TRUE(report.has_value()) << report.error().to_string();
+    if (report) {
+      EXPECT_EQ(report->interrupted, stop_at >= 0);
+    }
+    return collected;
+  }
+
+  std::string folder_ = testing::TempDir() + "/trainer_test";
+  model::ModelConfig config_ = model::load_model_config(kTiny).value();
+  std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
+  TrainerOptions options_;
+  SftDataset data_;
+};
+
+TEST_F(TrainerTest, a_run_repeats_bit_for_bit) {
+  const std::vector<double> first = losses(lora());
+  fs::remove(options_.state_path);
+  EXPECT_EQ(first, losses(lora()));
+  EXPECT_EQ(static_cast<int64_t>(first.size()), count_steps(data_.documents, options_));
+}
+
+TEST_F(TrainerTest, a_resumed_run_has_the_losses_of_an_unbroken_one_bit_for_bit) {
+  for (const bool is_full : {false, true}) {
+    fs::remove(options_.state_path);
+    const std::vector<double> whole = losses(is_full ? full() : lora());
+    fs::remove(options_.state_path);
+    std::vector<double> broken = losses(is_full ? full() : lora(), false, 5);
+    ASSERT_EQ(broken.size(), 5u);
+    for (const double loss : losses(is_full ? full() : lora(), true)) broken.push_back(loss);
+    EXPECT_EQ(whole, broken);
+  }
+}
+
+TEST_F(TrainerTest, learns_its_data_by_heart) {
+  options_.num_epochs = 40;
+  for (const bool is_full : {false, true}) {
+    fs::remove(options_.state_path);
+    options_.schedule.learning_rate = is_full ? 3e-3 : 2e-2;
+    const std::vector<double> course = losses(is_full ? full() : lora());
+    EXPECT_LT(course.back(), 0.7 * course.front()) << (is_full ? "full" : "lora");
+  }
+}
+
+TEST_F(TrainerTest, the_loss_of_a_step_does_not_depend_on_how_it_is_split_into_passes) {
+  options_.max_steps = 3;
+  options_.packing = {.micro_batch_tokens = 1000, .grad_accum = 1, .seed = 3};
+  const std::vector<double> packed = losses(lora());
+  fs::remove(options_.state_path);
+  // A budget of one token makes each document a pass of its own.
+  options_.packing = {.micro_batch_tokens = 1, .grad_accum = 8, .seed = 3};
+  const std::vector<double> apart = losses(lora());
+  ASSERT_EQ(packed.size(), apart.size());
+  for (size_t i = 0; i < packed.size(); ++i) EXPECT_NEAR(packed[i], apart[i], 1e-4 * packed[i]);
+}
+
+TEST_F(TrainerTest, resuming_with_other_settings_names_the_difference) {
+  (void)losses(lora(), false, 2);
+  options_.schedule.learning_rate = 1e-3;
+  auto model = lora();
+  ASSERT_TRUE(model.has_value());
+  const auto report = train(*model, data_, nullptr, options_, true, {});
+  ASSERT_FALSE(report.has_value());
+  EXPECT_EQ(report.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(report.error().message.find("learning_rate 0.003, not 0.001"), std::string::npos)
+      << report.error().message;
+}
+
+TEST_F(TrainerTest, a_loss_that_is_not_finite_stops_the_run) {
+  auto model = lora();
+  ASSERT_TRUE(model.has_value());
+  model->parameters().parameters.front().value.data<float>()[0] = std::nanf("");
+  const auto report = train(*model, data_, nullptr, options_, false, {});
+  ASSERT_FALSE(report.has_value());
+  EXPECT_NE(report.error().message.find("step 0: the "), std::string::npos) << report.error().message;
+  EXPECT_FALSE(fs::exists(options_.state_path));
+}
+
+TEST(MetricsFile, keeps_the_steps_before_the_one_that_a_run_goes_on_from) {
+  const std::string path = testing::TempDir() + "/metrics_test.jsonl";
+  fs::remove(path);
+  MetricsFile metrics(path);
+  ASSERT_TRUE(metrics.begin(0));
+  for (int64_t step = 0; step < 4; ++step) {
+    StepReport report;
+    report.step = step;
+    ASSERT_TRUE(metrics.add(report));
+  }
+  ASSERT_TRUE(metrics.add(EvaluationReport{.num_steps_done = 4, .loss = 1, .num_targets = 2}));
+  MetricsFile again(path);
+  ASSERT_TRUE(again.begin(2));
+  const std::string text = io::read_file(path).value();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+  EXPECT_EQ(text.find("eval_loss"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nemoforge::train

@@ -262,8 +262,8 @@ std::vector<std::shared_ptr<Sequence>> Engine::make_sequences(RequestId id, Requ
     auto sequence = std::make_shared<Sequence>(
         state, ThinkingState(thinking_tokens_, kept.thinking_budget, kept.prompt_token_ids));
     const auto completion_idx = static_cast<uint32_t>(i);
-    sequence->output =
-        std::make_shared<OutputStream>(tokenizer_, kept, state->seed, completion_idx, arrival, group);
+    sequence->output = std::make_shared<OutputStream>(tokenizer_, thinking_tokens_, kept, state->seed,
+                                                      completion_idx, arrival, group);
     sequence->sample_idx = kept.first_sample_idx + completion_idx;
     sequence->tokens = kept.prompt_token_ids;
     sequence->prompt_len = sequence->num_tokens();

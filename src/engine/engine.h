@@ -46,6 +46,9 @@ class Engine {
   // fit; kUnavailable: the engine drains, stopped or failed) means that the sink is never called.
   [[nodiscard]] Result<RequestId> add_request(Request request, OutputSink sink);
 
+  // What add_request would say of the request's parameters.
+  [[nodiscard]] Status validate(const Request& request) const;
+
   // Ends a request with kAbort; its caches are free after the current step. Nothing where it has ended.
   void cancel(RequestId id);
 
@@ -71,7 +74,6 @@ class Engine {
   Engine(model::Model& model, const text::Tokenizer* tokenizer, const SchedulerConfig& limits,
          std::unique_ptr<ModelRunner> runner);
 
-  [[nodiscard]] Status validate(const Request& request) const;
   // The vocabulary for grammars; made for the first request that has one.
   [[nodiscard]] std::shared_ptr<const grammar::TokenTrie> token_trie() const;
   [[nodiscard]] std::vector<std::shared_ptr<Sequence>> make_sequences(RequestId id, Request&& request,

@@ -8,15 +8,18 @@
 
 namespace nemoforge::engine {
 
-OutputStream::OutputStream(const text::Tokenizer* tokenizer, const Request& request, uint64_t seed,
-                           uint32_t completion_idx, Clock::time_point arrival,
-                           std::shared_ptr<OutputGroup> group)
-    : stop_strings_(request.stop),
+OutputStream::OutputStream(const text::Tokenizer* tokenizer, std::shared_ptr<const ThinkingTokens> tags,
+                           const Request& request, uint64_t seed, uint32_t completion_idx,
+                           Clock::time_point arrival, std::shared_ptr<OutputGroup> group)
+    : tokenizer_(tokenizer),
+      kept_tags_(request.keep_tag_tokens ? std::move(tags) : nullptr),
+      skip_special_tokens_(request.skip_special_tokens),
+      stop_strings_(request.stop),
       stop_(request.stop),
       include_stop_(request.include_stop_str_in_output),
       min_tokens_(request.sampling.min_tokens),
       group_(std::move(group)) {
-  if (tokenizer != nullptr) decoder_.emplace(*tokenizer, request.skip_special_tokens);
+  if (tokenizer != nullptr) decoder_.emplace(*tokenizer);
   next_.request_id = group_->request_id;
   next_.completion_idx = completion_idx;
   finish_.usage.prompt_tokens = static_cast<int32_t>(request.prompt_token_ids.size());
@@ -49,8 +52,15 @@ void OutputStream::take_token(Emission&& emission, Clock::time_point time) {
 
   const bool ends_as_token = emission.is_stop_token || emission.is_eos;
   if (emission.is_stop_token) finish_.stop_reason = id;
-  if (decoder_ && (!ends_as_token || include_stop_)) append_text(decoder_->push(id));
+  if (decoder_ && is_shown(id) && (!ends_as_token || include_stop_)) append_text(decoder_->push(id));
   if (emission.finish && !has_ended()) end(*emission.finish);
+}
+
+bool OutputStream::is_shown(int32_t token_id) const {
+  if (!skip_special_tokens_ || !tokenizer_->is_special(token_id)) return true;
+  const ThinkingTokens* tags = kept_tags_.get();
+  return tags != nullptr && (token_id == tags->think_start || token_id == tags->think_end ||
+                             token_id == tags->tool_call_start || token_id == tags->tool_call_end);
 }
 
 // Stop strings count from the text of the tokens beyond min_tokens.

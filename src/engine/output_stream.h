@@ -14,6 +14,7 @@
 #include "engine/emit.h"
 #include "engine/request.h"
 #include "engine/stop_strings.h"
+#include "engine/thinking.h"
 #include "text/tokenizer/stream_decoder.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -40,8 +41,10 @@ struct OutputEvent {
 class OutputStream {
  public:
   // `tokenizer` (null: there is no text) outlives the stream.
-  OutputStream(const text::Tokenizer* tokenizer, const Request& request, uint64_t seed,
-               uint32_t completion_idx, Clock::time_point arrival, std::shared_ptr<OutputGroup> group);
+  // `tags` (null: the vocabulary has none) are those that keep_tag_tokens means.
+  OutputStream(const text::Tokenizer* tokenizer, std::shared_ptr<const ThinkingTokens> tags,
+               const Request& request, uint64_t seed, uint32_t completion_idx, Clock::time_point arrival,
+               std::shared_ptr<OutputGroup> group);
 
   // Takes an event into the next output. After the end events are ignored.
   void take(OutputEvent&& event);
@@ -54,9 +57,13 @@ class OutputStream {
 
  private:
   void take_token(Emission&& emission, Clock::time_point time);
+  [[nodiscard]] bool is_shown(int32_t token_id) const;
   void append_text(const std::string& text);
   void end(FinishReason reason);
 
+  const text::Tokenizer* tokenizer_;
+  std::shared_ptr<const ThinkingTokens> kept_tags_;
+  bool skip_special_tokens_;
   std::optional<text::StreamDecoder> decoder_;
   StopStrings stop_strings_;
   std::vector<std::string> stop_;

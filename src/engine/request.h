@@ -42,6 +42,7 @@ struct Request {
   std::vector<std::string> stop;  // strings that end a completion
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;  // in the text
+  bool keep_tag_tokens = false;     // but <think>, </think>, <tool_call> and </tool_call>
 
   std::optional<ThinkingBudget> thinking_budget;
 

@@ -21,7 +21,7 @@ Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend
   return error(ErrorCode::kInvalidArgument, "unknown dtype '" + name + "'", "auto, fp32 or bf16");
 }
 
-void add_model_flags(CLI::App& command, ModelFlags& flags) {
+void add_checkpoint_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--model", flags.model, "Checkpoint folder in Hugging Face's form")->required();
   command.add_option("--device", flags.device, "Where the model runs (auto: the GPU where there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
@@ -30,12 +30,16 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       .add_option("--dtype", flags.dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
-  command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT's form");
   command
       .add_option("--load-format", flags.load_format,
                   "auto: the folder's weights; dummy: random bf16 ones of the dimensions in its config.json")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
+}
+
+void add_model_flags(CLI::App& command, ModelFlags& flags) {
+  add_checkpoint_flags(command, flags);
+  command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT's form");
 }
 
 void add_engine_memory_flag(CLI::App& command, ModelFlags& flags) {
@@ -44,6 +48,14 @@ void add_engine_memory_flag(CLI::App& command, ModelFlags& flags) {
                   "Share of the GPU's memory for weights, activations and caches together")
       ->check(CLI::Range(0.01, 1.0))
       ->capture_default_str();
+}
+
+Result<std::shared_ptr<const model::LoraAdapter>> load_adapter(const std::string& path,
+                                                               const LoadedModel& loaded) {
+  NF_TRY(model::LoraAdapter adapter, model::LoraAdapter::load(path, loaded.model->config(), *loaded.backend));
+  for (const auto& [module, count] : adapter.matched())
+    spdlog::debug("{}: {} pairs of {}", path, count, module);
+  return std::make_shared<const model::LoraAdapter>(std::move(adapter));
 }
 
 Result<LoadedModel> load_model(const ModelFlags& flags) {
@@ -62,11 +74,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
     loaded.model = std::make_unique<model::Model>(std::move(model));
   }
   if (!flags.lora.empty()) {
-    NF_TRY(model::LoraAdapter adapter,
-           model::LoraAdapter::load(flags.lora, loaded.model->config(), *loaded.backend));
-    for (const auto& [module, count] : adapter.matched())
-      spdlog::debug("{}: {} pairs of {}", flags.lora, count, module);
-    loaded.adapter = std::make_shared<const model::LoraAdapter>(std::move(adapter));
+    NF_TRY(loaded.adapter, load_adapter(flags.lora, loaded));
   }
   return loaded;
 }

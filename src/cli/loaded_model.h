@@ -25,7 +25,9 @@ struct ModelFlags {
   double gpu_memory_utilization = 0.9;  // of commands that run the engine
 };
 
-// --model, --device, --dtype, --lora and --load-format.
+// --model, --device, --dtype and --load-format.
+void add_checkpoint_flags(CLI::App& command, ModelFlags& flags);
+// Those and --lora.
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 
 // --gpu-memory-utilization, for commands that run the engine.
@@ -42,6 +44,10 @@ struct LoadedModel {
 // The type that --dtype names. auto: fp32 on host backends (bf16 weights stay bf16 in the file's map and cost
 // the same bytes), bf16 on the GPU.
 [[nodiscard]] Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend);
+
+// The adapter in `path` for a loaded model.
+[[nodiscard]] Result<std::shared_ptr<const model::LoraAdapter>> load_adapter(const std::string& path,
+                                                                             const LoadedModel& loaded);
 
 [[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags);
 

@@ -38,6 +38,7 @@ void add_verify_command(CLI::App& app, Outcome& outcome);
 void add_dataset_command(CLI::App& app, Outcome& outcome);
 void add_report_command(CLI::App& app, Outcome& outcome);
 void add_bench_command(CLI::App& app, Outcome& outcome);
+void add_serve_command(CLI::App& app, Outcome& outcome);
 void add_doctor_command(CLI::App& app, Outcome& outcome);
 
 }  // namespace nemoforge::cli

@@ -1,0 +1,211 @@
+#include "server/completion_request.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "server/body_scan.h"
+
+namespace nemoforge::server {
+namespace {
+
+constexpr size_t kMaxPrompts = 128;
+// Keys of one object: lookups and insertions walk them, so that the cost of a body stays linear in its size.
+constexpr size_t kMaxObjectKeys = 8192;
+constexpr int kMaxDepth = 64;
+
+tl::unexpected<Error> reject(std::string message) {
+  return error(ErrorCode::kInvalidArgument, std::move(message));
+}
+
+bool is_given(const io::Json& body, const char* name) {
+  const auto found = body.find(name);
+  return found != body.end() && !found->is_null();
+}
+
+Result<std::vector<int32_t>> read_prompt_ids(const io::Json& list) {
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const auto& item : list) {
+    if (!item.is_number_integer()) return reject("prompt must hold token ids as integers.");
+    const auto id = item.get<int64_t>();
+    if (id < 0 || id > std::numeric_limits<int32_t>::max())
+      return reject(fmt::format("prompt contains token id {}, which is out of vocabulary.", id));
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+// A string, a list of strings, a list of ids, or a list of lists of ids.
+Status read_prompts(const io::Json& body, const ServedModel& served, CompletionRequest& request) {
+  const auto prompt = body.find("prompt");
+  if (prompt == body.end() || prompt->is_null()) return reject("prompt is required.");
+  const bool add_special_tokens = request.parameters.add_special_tokens.value_or(true);
+  const auto encode = [&](const io::Json& text) {
+    return served.tokenizer->encode(text.get_ref<const std::string&>(), add_special_tokens);
+  };
+  if (prompt->is_string()) {
+    request.prompts.push_back(encode(*prompt));
+    return {};
+  }
+  if (!prompt->is_array() || prompt->empty())
+    return reject("prompt must be a string, a list of strings, a list of token ids or a list of such lists.");
+  if (prompt->front().is_number()) {
+    NF_TRY(auto ids, read_prompt_ids(*prompt));
+    request.prompts.push_back(std::move(ids));
+    return {};
+  }
+  if (prompt->size() > kMaxPrompts)
+    return reject(fmt::format("prompt must hold at most {} prompts, got {}.", kMaxPrompts, prompt->size()));
+  for (const auto& item : *prompt) {
+    if (item.is_string()) {
+      request.prompts.push_back(encode(item));
+    } else if (item.is_array()) {
+      NF_TRY(auto ids, read_prompt_ids(item));
+      request.prompts.push_back(std::move(ids));
+    } else {
+      return reject("prompt must hold strings or lists of token ids.");
+    }
+  }
+  return {};
+}
+
+// What the sampler cannot enforce yet is refused rather than ignored.
+Status refuse_unenforced(const io::Json& body) {
+  for (const char* name :
+       {"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"}) {
+    if (is_given(body, name))
+      return error(ErrorCode::kUnsupported, fmt::format("{} is not supported.", name));
+  }
+  if (is_given(body, "response_format")) {
+    const auto& format = body.at("response_format");
+    const auto type = format.is_object() ? format.find("type") : format.end();
+    if (!format.is_object() || type == format.end() || !type->is_string())
+      return reject("response_format must be an object with a type.");
+    if (*type != "text")
+      return error(ErrorCode::kUnsupported,
+                   fmt::format("response_format of type '{}' is not supported.", type->get<std::string>()));
+  }
+  return {};
+}
+
+// The tools that the answer may call; the template shows them to the model in any case.
+Status read_tools(const io::Json& body, CompletionRequest& request) {
+  const bool has_tools =
+      is_given(body, "tools") && !(body.at("tools").is_array() && body.at("tools").empty());
+  const io::Json choice = is_given(body, "tool_choice") ? body.at("tool_choice") : io::Json("auto");
+  if (choice == "none") return {};
+  if (choice != "auto" && choice != "required" && !choice.is_object())
+    return reject("tool_choice must be \"none\", \"auto\", \"required\" or an object.");
+  if (choice != "auto")
+    return error(ErrorCode::kUnsupported, "tool_choice other than \"auto\" and \"none\" is not supported.");
+  if (!has_tools) return {};
+  if (!request.parameters.separate_reasoning)
+    return error(ErrorCode::kUnsupported, "tools with separate_reasoning false are not supported.");
+  NF_TRY(text::ToolSchemas tools, text::ToolSchemas::from_json(body.at("tools")));
+  request.tools = std::make_shared<const text::ToolSchemas>(std::move(tools));
+  return {};
+}
+
+Status read_chat(const io::Json& body, const ServedModel& served, CompletionRequest& request) {
+  NF_RETURN_IF_ERROR(read_tools(body, request));
+  NF_TRY(const std::string prompt, render_chat(body, request.parameters, served));
+  request.reasoning_start =
+      request.parameters.separate_reasoning ? text::reasoning_start(prompt) : text::ReasoningStart::kContent;
+  request.prompts.push_back(
+      served.tokenizer->encode(prompt, request.parameters.add_special_tokens.value_or(false)));
+  return {};
+}
+
+}  // namespace
+
+Result<io::Json> parse_body(std::string_view body) {
+  if (most_object_keys(body) > kMaxObjectKeys)
+    return reject(fmt::format("the body has an object with more than {} keys.", kMaxObjectKeys));
+  io::JsonLimits limits;
+  limits.max_depth = kMaxDepth;
+  NF_TRY(io::Json json, io::parse_json(body, limits));
+  if (!json.is_object()) return reject("the body must be a JSON object.");
+  return json;
+}
+
+Result<std::string> render_chat(const io::Json& body, const Parameters& parameters,
+                                const ServedModel& served) {
+  if (served.chat_template == nullptr)
+    return error(ErrorCode::kUnsupported, "messages need a chat template, and the model has none.",
+                 "use /v1/completions");
+  NF_TRY(text::ChatRequest chat, text::ChatRequest::from_json(body));
+  io::Json kwargs = chat.chat_template_kwargs != nullptr && chat.chat_template_kwargs->is_object()
+                        ? *chat.chat_template_kwargs
+                        : io::Json::object();
+  if (parameters.reasoning_effort && !kwargs.contains("enable_thinking"))
+    kwargs["enable_thinking"] = *parameters.reasoning_effort != "none";
+  chat.chat_template_kwargs = &kwargs;
+  auto prompt = served.chat_template->render(chat);
+  if (!prompt && parameter_at_fault(prompt.error().message).empty())
+    return error(ErrorCode::kInvalidArgument, "messages: " + prompt.error().message, prompt.error().hint);
+  return prompt;
+}
+
+std::optional<int32_t> thinking_budget(const Parameters& parameters) {
+  if (parameters.thinking_token_budget) return parameters.thinking_token_budget;
+  if (!parameters.reasoning_effort) return std::nullopt;
+  if (*parameters.reasoning_effort == "minimal") return 512;
+  if (*parameters.reasoning_effort == "low") return 2048;
+  if (*parameters.reasoning_effort == "medium") return 8192;
+  return std::nullopt;
+}
+
+Result<CompletionRequest> read_completion_request(const io::Json& body, Endpoint endpoint,
+                                                  const ServedModel& served) {
+  CompletionRequest request;
+  request.endpoint = endpoint;
+  NF_TRY(request.parameters, read_parameters(body, endpoint));
+  Parameters& parameters = request.parameters;
+  NF_TRY(request.adapter, served.registry->find(parameters.model));
+  request.model = parameters.model.empty() ? served.registry->name() : parameters.model;
+  NF_RETURN_IF_ERROR(refuse_unenforced(body));
+  if (endpoint == Endpoint::kChat) {
+    NF_RETURN_IF_ERROR(read_chat(body, served, request));
+  } else {
+    NF_RETURN_IF_ERROR(read_prompts(body, served, request));
+  }
+  if (request.drops_completion() && !parameters.echo)
+    return reject("max_tokens must be at least 1 without echo, got 0.");
+  if (parameters.echo && parameters.sampling.top_logprobs && parameters.stream)
+    return error(ErrorCode::kUnsupported, "echo with logprobs is not supported together with stream.");
+  if (parameters.echo && parameters.sampling.top_logprobs)
+    parameters.prompt_logprobs = parameters.sampling.top_logprobs;
+  for (auto& prompt : request.prompts) {
+    if (parameters.truncate_prompt_tokens &&
+        std::cmp_greater(prompt.size(), *parameters.truncate_prompt_tokens))
+      prompt.erase(prompt.begin(), prompt.end() - *parameters.truncate_prompt_tokens);
+  }
+  return request;
+}
+
+engine::Request CompletionRequest::engine_request(size_t prompt_idx) const {
+  engine::Request request;
+  request.prompt_token_ids = prompts[prompt_idx];
+  request.sampling = parameters.sampling;
+  request.max_tokens = parameters.max_tokens;
+  if (drops_completion()) request.max_tokens = 1;
+  request.n = parameters.n;
+  // The same seed gives each prompt of a list its own stream.
+  request.first_sample_idx = static_cast<uint32_t>(prompt_idx) * static_cast<uint32_t>(parameters.n);
+  request.priority = parameters.priority;
+  request.adapter = adapter;
+  request.stop = parameters.stop;
+  request.include_stop_str_in_output = parameters.include_stop_str_in_output;
+  request.skip_special_tokens = parameters.skip_special_tokens;
+  request.keep_tag_tokens = true;
+  if (const auto budget = thinking_budget(parameters))
+    request.thinking_budget = engine::ThinkingBudget{*budget};
+  request.prompt_top_logprobs = parameters.prompt_logprobs;
+  return request;
+}
+
+}  // namespace nemoforge::server

@@ -1,0 +1,48 @@
+// What the HTTP transport and the API have in common: a request, and the exchange that answers it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace nemoforge::server {
+
+struct HttpRequest {
+  std::string method;
+  std::string path;  // of the target, without its query
+  std::string body;
+  std::string authorization;  // header fields; empty where absent
+  std::string origin;
+  std::string request_id;
+  std::string peer;  // address of the client
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+  bool close = false;  // the connection, afterwards
+};
+
+// One request's answer. All functions may be called from any thread, and do not block. An answer is either
+// respond(), or begin_stream(), any number of write() and end(). After the client has gone they do nothing.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual void respond(HttpResponse response) = 0;
+  // Sends status and headers of a response of unknown length; `head.body` is not used.
+  virtual void begin_stream(HttpResponse head) = 0;
+  virtual void write(std::string bytes) = 0;
+  virtual void end() = 0;
+  // Calls `callback` once when the client goes away before its answer is complete, at once if it has gone.
+  virtual void on_disconnect(std::function<void()> callback) = 0;
+};
+
+// Takes a request, on a thread of the transport: must not block.
+using HttpHandler = std::function<void(HttpRequest&&, std::shared_ptr<Exchange>)>;
+
+}  // namespace nemoforge::server

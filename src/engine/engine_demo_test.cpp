@@ -72,6 +72,24 @@ TEST_F(EngineDemo, a_grammar_begins_after_the_thought) {
       << completion.text;
 }
 
+TEST_F(EngineDemo, tags_stay_in_the_text_where_other_special_tokens_go) {
+  // A thought that ends at once, and no end: the text has </think>, and <|im_end|> where the model writes it.
+  Request request = greedy_request(0);
+  request.prompt_token_ids = tokenizer_.encode("<think>");
+  request.thinking_budget = ThinkingBudget{0, 0};
+  request.sampling.logit_bias = {{11, 100.0F}};  // <|im_end|>
+  request.sampling.ignore_eos = true;
+  request.max_tokens = 3;
+  const auto text_of = [&](bool skip_special_tokens, bool keep_tag_tokens) {
+    request.skip_special_tokens = skip_special_tokens;
+    request.keep_tag_tokens = keep_tag_tokens;
+    return generate(*engine_, request).value()[0].text;
+  };
+  EXPECT_EQ(text_of(false, false), "</think><|im_end|><|im_end|>");
+  EXPECT_EQ(text_of(true, true), "</think>");
+  EXPECT_EQ(text_of(true, false), "");
+}
+
 TEST_F(EngineDemo, three_prompts_together_are_answered_as_by_transformers) {
   std::vector<Result<std::vector<Completion>>> answers(3);
   std::vector<std::thread> clients;

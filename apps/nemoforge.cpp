@@ -37,6 +37,9 @@ int run(int argc, char** argv) {
   add_verify_command(app, outcome);
   add_dataset_command(app, outcome);
   add_report_command(app, outcome);
+  add_finetune_command(app, outcome);
+  add_merge_command(app, outcome);
+  add_forge_command(app, outcome);
   add_tokenize_command(app, outcome);
   add_detokenize_command(app, outcome);
   add_render_command(app, outcome);

@@ -1,0 +1,386 @@
+// nemoforge finetune: trains an adapter, or all weights, on a dataset of conversations.
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/standard_input.h"
+#include "io/json.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "ops/device_choice.h"
+#include "text/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
+#include "trace/checkpoint_hash.h"
+#include "train/adapter_folder.h"
+#include "train/checkpoint_folder.h"
+#include "train/metrics.h"
+#include "train/sft_dataset.h"
+#include "train/trainable_model.h"
+#include "train/trainer.h"
+
+namespace nemoforge::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Method { kLora, kFull };
+
+struct FinetuneCommand {
+  std::string model;
+  std::string data;
+  std::string eval_data;
+  double eval_fraction = 0;
+  std::string out;
+  std::string device = "cpu";
+  Method method = Method::kLora;
+  std::vector<std::string> lora_targets = {"attention", "mamba", "shared", "experts", "mlp"};
+  train::LoraOptions lora;
+  train::AdapterLayout layout = train::AdapterLayout::kPerExpert;
+  std::optional<int64_t> max_tokens;
+  train::LongDocuments long_documents = train::LongDocuments::kFail;
+  std::optional<double> learning_rate;
+  train::TrainerOptions trainer;
+  uint64_t seed = 0;
+  bool resume = false;
+};
+
+// A learning rate that usually works where none is given: adapters start from nothing and take larger steps.
+constexpr double kLoraLearningRate = 2e-4;
+constexpr double kFullLearningRate = 2e-5;
+
+// The text side: tokenizer, template and the documents.
+struct TrainingData {
+  train::SftDataset training;
+  std::optional<train::SftDataset> evaluation;
+};
+
+Result<TrainingData> read_data(const FinetuneCommand& command, const model::ModelConfig& config) {
+  NF_TRY(const text::Tokenizer tokenizer, text::Tokenizer::load(command.model));
+  NF_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::load(command.model));
+  const train::SftFormat format{&tokenizer, &chat_template, config.eos_token_ids};
+  train::SftLimits limits{.max_tokens = command.max_tokens.value_or(config.max_position_embeddings),
+                          .long_documents = command.long_documents};
+  if (limits.max_tokens <= 0) limits.max_tokens = command.trainer.packing.micro_batch_tokens;
+  TrainingData data;
+  NF_TRY(data.training, train::read_sft_dataset(command.data, format, limits));
+  if (!command.eval_data.empty()) {
+    NF_TRY(data.evaluation, train::read_sft_dataset(command.eval_data, format, limits));
+  } else if (command.eval_fraction > 0) {
+    data.evaluation = train::split_off_evaluation(data.training, command.eval_fraction, command.seed);
+    if (data.evaluation->documents.empty()) {
+      return error(ErrorCode::kInvalidData, command.data + " has one document, too few to hold any out",
+                   "leave out --eval-fraction");
+    }
+  }
+  return data;
+}
+
+Result<train::TrainableModel> make_model(const FinetuneCommand& command, const model::ModelConfig& config,
+                                         ops::Backend& backend) {
+  NF_TRY(model::Weights weights, model::Weights::load(command.model, config, DType::kF32, backend));
+  if (command.method == Method::kFull) {
+    return train::TrainableModel::full(config, std::move(weights), backend);
+  }
+  return train::TrainableModel::lora(config, std::move(weights), command.lora, backend);
+}
+
+std::string data_summary(const TrainingData& data) {
+  std::string text =
+      fmt::format("{} documents, {} tokens, {} of them with loss", data.training.documents.size(),
+                  data.training.num_tokens(), data.training.num_loss_tokens());
+  if (data.training.num_skipped > 0) {
+    text += fmt::format("; {} longer ones left out", data.training.num_skipped);
+  }
+  if (data.evaluation) text += fmt::format("; {} held out", data.evaluation->documents.size());
+  return text;
+}
+
+// What trains, by module class.
+std::string parameter_summary(const train::ParameterSet& set) {
+  const auto elements = set.num_elements_by_class();
+  const auto tensors = set.num_tensors_by_class();
+  std::string text = fmt::format("trains {} parameters:\n", set.num_elements());
+  for (size_t i = 0; i < train::kNumModuleClasses; ++i) {
+    const auto name = train::module_class_name(static_cast<train::ModuleClass>(i));
+    if (tensors[i] == 0) {
+      text += fmt::format("  {:<15} frozen, or not in the model\n", name);
+    } else {
+      text += fmt::format("  {:<15} {:>12} in {} tensors\n", name, elements[i], tensors[i]);
+    }
+  }
+  return text;
+}
+
+int64_t file_bytes(const std::string& model_dir) {
+  int64_t bytes = 0;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(model_dir, ignored)) {
+    if (entry.path().extension() == ".safetensors") bytes += static_cast<int64_t>(entry.file_size(ignored));
+  }
+  return bytes;
+}
+
+// Bytes by part, before anything of the size of a batch has been allocated. A document that is longer than a
+// pass is a pass of its own.
+std::string memory_plan(const FinetuneCommand& command, const train::TrainableModel& model,
+                        const train::ParameterSet& set, const TrainingData& data) {
+  int64_t rows = command.trainer.packing.micro_batch_tokens;
+  for (const auto& document : data.training.documents) {
+    rows = std::max(rows, static_cast<int64_t>(document.token_ids.size()));
+  }
+  const model::ModelConfig& config = model.config();
+  const int64_t residuals = rows * config.hidden_size * 4 * (config.num_hidden_layers() + 1);
+  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  const int64_t values = 4 * set.num_elements();
+  return fmt::format(
+      "memory (MiB): checkpoint as stored {:.1f}, trained values {:.1f}, gradients {:.1f}, moments {:.1f}, "
+      "residual stream of {} rows {:.1f}, and one layer's activations\n",
+      mib(file_bytes(command.model)), mib(values), mib(values), mib(train::AdamW::moment_bytes(set)), rows,
+      mib(residuals));
+}
+
+// The trained tensors by the hub's names.
+Status write_full_checkpoint(const FinetuneCommand& command, const train::ParameterSet& set) {
+  std::unordered_map<std::string, ConstTensorView> values;
+  for (const train::Parameter& parameter : set.parameters) values[parameter.name] = parameter.value;
+  return train::write_checkpoint(
+      command.model, command.out, [&](const std::string& name) { return values.contains(name); },
+      [&](const std::string& name, std::span<float> target) -> Status {
+        const ConstTensorView value = values.at(name);
+        if (value.numel() != static_cast<int64_t>(target.size())) {
+          return error(ErrorCode::kInvalidData,
+                       command.model + ": tensor \"" + name + "\" has changed its size");
+        }
+        std::copy_n(value.data<float>(), target.size(), target.data());
+        return {};
+      });
+}
+
+Status write_result(const FinetuneCommand& command, train::TrainableModel& model) {
+  if (command.method == Method::kFull) return write_full_checkpoint(command, model.parameters());
+  return train::write_adapter(command.out, model.parameters(), model.config(), command.lora, command.layout,
+                              command.model);
+}
+
+Result<std::string> settings_json(const FinetuneCommand& command) {
+  NF_TRY(const std::string hash, trace::checkpoint_hash(command.model));
+  io::Json settings = {{"model", hash}, {"method", command.method == Method::kFull ? "full" : "lora"}};
+  if (command.method == Method::kLora) {
+    settings["lora_targets"] = command.lora_targets;
+    settings["rank"] = command.lora.rank;
+    settings["alpha"] = command.lora.alpha;
+    settings["rslora"] = command.lora.use_rslora;
+  }
+  settings["eval_fraction"] = command.eval_fraction;
+  return io::dump_json(settings);
+}
+
+Status read_targets(FinetuneCommand& command) {
+  train::LoraTargets& targets = command.lora.targets;
+  targets = {false, false, false, false, false};
+  const std::map<std::string, bool*> by_name = {{"attention", &targets.attention},
+                                                {"mamba", &targets.mamba},
+                                                {"shared", &targets.shared_experts},
+                                                {"experts", &targets.experts},
+                                                {"mlp", &targets.mlp}};
+  for (const std::string& name : command.lora_targets) {
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) {
+      throw CLI::ValidationError("--lora-targets",
+                                 "unknown target '" + name + "': attention, mamba, shared, experts or mlp");
+    }
+    *found->second = true;
+  }
+  return {};
+}
+
+Status prepare_out(const FinetuneCommand& command) {
+  std::error_code failure;
+  fs::create_directories(command.out, failure);
+  if (failure) {
+    return error(ErrorCode::kIo, "cannot make the folder " + command.out + ": " + failure.message());
+  }
+  if (!command.resume && fs::exists(command.trainer.state_path)) {
+    return error(ErrorCode::kInvalidArgument, command.out + " holds a run already",
+                 "go on with it with --resume, or give another --out");
+  }
+  return {};
+}
+
+// Trains with a progress bar and the metrics file.
+Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command,
+                                                  train::TrainableModel& model, const TrainingData& data) {
+  train::MetricsFile metrics((fs::path(command.out) / "metrics.jsonl").string());
+  std::unique_ptr<Progress> progress;
+  std::string eval_note;
+  train::TrainerEvents events;
+  events.begin = [&](int64_t num_steps_done) {
+    progress = std::make_unique<Progress>(
+        "finetune", "tokens", train::count_steps(data.training.documents, command.trainer), num_steps_done);
+    return metrics.begin(num_steps_done);
+  };
+  events.step = [&](const train::StepReport& report) {
+    progress->add_work(report.num_rows);
+    progress->set_note(fmt::format("loss {:.4f}{}", report.loss, eval_note));
+    progress->finish_item();
+    return metrics.add(report);
+  };
+  events.evaluation = [&](const train::EvaluationReport& report) {
+    eval_note = fmt::format(", held out {:.4f}", report.loss);
+    return metrics.add(report);
+  };
+  events.should_stop = interrupted;
+  return train::train(model, data.training, data.evaluation ? &*data.evaluation : nullptr, command.trainer,
+                      command.resume, events);
+}
+
+Status run_finetune(FinetuneCommand& command) {
+  NF_RETURN_IF_ERROR(read_targets(command));
+  command.trainer.state_path = (fs::path(command.out) / "run_state.safetensors").string();
+  command.trainer.packing.seed = command.seed;
+  command.lora.seed = command.seed;
+  command.trainer.schedule.learning_rate =
+      command.learning_rate.value_or(command.method == Method::kFull ? kFullLearningRate : kLoraLearningRate);
+  install_interrupt_handler();
+  NF_RETURN_IF_ERROR(prepare_out(command));
+  NF_TRY(const model::ModelConfig config, model::load_model_config(command.model));
+  NF_TRY(const TrainingData data, read_data(command, config));
+  NF_TRY(command.trainer.settings, settings_json(command));
+  NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(command.device));
+  NF_TRY(const std::unique_ptr<ops::Backend> backend, ops::make_backend(device));
+  NF_TRY(train::TrainableModel model, make_model(command, config, *backend));
+  NF_RETURN_IF_ERROR(write_standard_output(fmt::format("{}: {}\n", command.data, data_summary(data)) +
+                                           parameter_summary(model.parameters()) +
+                                           memory_plan(command, model, model.parameters(), data)));
+  NF_TRY(const train::TrainingReport report, train_with_progress(command, model, data));
+  if (report.interrupted) {
+    return error(ErrorCode::kCancelled,
+                 fmt::format("interrupted; {} keeps {} of {} steps", command.trainer.state_path,
+                             report.num_steps_done, report.num_steps),
+                 "continue with --resume");
+  }
+  NF_RETURN_IF_ERROR(write_result(command, model));
+  std::string line =
+      fmt::format("{}: {} steps, {} tokens", command.out, report.num_steps_done, report.num_tokens_done);
+  if (report.last_eval_loss) {
+    line += fmt::format("; held-out loss {:.4f} -> {:.4f}", *report.first_eval_loss, *report.last_eval_loss);
+  }
+  return write_standard_output(line + "\n");
+}
+
+void add_data_flags(CLI::App& app, FinetuneCommand& command) {
+  app.add_option("--model", command.model, "Checkpoint folder in Hugging Face's form")->required();
+  app.add_option("--data", command.data, "Conversations as JSON Lines (what `nemoforge dataset` writes)")
+      ->required();
+  app.add_option("--out", command.out, "Folder of the adapter or checkpoint, and of the run's state")
+      ->required();
+  CLI::Option* eval_data = app.add_option("--eval-data", command.eval_data,
+                                          "Conversations to measure the loss on, never trained on");
+  app.add_option("--eval-fraction", command.eval_fraction, "Share of --data to hold out for that instead")
+      ->check(CLI::Range(0.0, 0.9))
+      ->excludes(eval_data);
+  app.add_option("--max-tokens", command.max_tokens,
+                 "Longest document (default: max_position_embeddings of the model)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--long-documents", command.long_documents, "What happens to longer ones: fail or skip")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, train::LongDocuments>{
+          {"fail", train::LongDocuments::kFail}, {"skip", train::LongDocuments::kSkip}}));
+}
+
+void add_method_flags(CLI::App& app, FinetuneCommand& command) {
+  app.add_option("--method", command.method, "lora: an adapter on frozen weights; full: all weights")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Method>{{"lora", Method::kLora}, {"full", Method::kFull}}));
+  app.add_option("--lora-targets", command.lora_targets,
+                 "Linear layers that get an adapter: attention, mamba, shared, experts, mlp")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--rank", command.lora.rank, "Rank of the adapter")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--alpha", command.lora.alpha, "Scale of the adapter, times its rank")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--rslora", command.lora.use_rslora, "Scale by alpha / sqrt(rank)");
+  app.add_option("--layout", command.layout,
+                 "per_expert (what vLLM and SGLang load) or peft3d (PEFT's target_parameters)")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, train::AdapterLayout>{
+          {"per_expert", train::AdapterLayout::kPerExpert}, {"peft3d", train::AdapterLayout::kPeft3d}}));
+}
+
+void add_schedule_flags(CLI::App& app, FinetuneCommand& command) {
+  train::TrainerOptions& trainer = command.trainer;
+  app.add_option("--learning-rate", command.learning_rate, "Default: 2e-4 for lora, 2e-5 for full")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--schedule", trainer.schedule.decay, "constant, linear or cosine (the default)")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, train::Decay>{{"constant", train::Decay::kConstant},
+                                                                      {"linear", train::Decay::kLinear},
+                                                                      {"cosine", train::Decay::kCosine}}));
+  app.add_option("--warmup-steps", trainer.schedule.num_warmup_steps, "Steps in which the rate rises")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--final-rate", trainer.schedule.final_fraction, "Share of the rate that the decay ends at")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--weight-decay", trainer.adamw.weight_decay, "Of matrices; not of norms and embeddings")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--max-grad-norm", trainer.max_grad_norm, "Gradients are scaled down to this norm; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
+  train::TrainerOptions& trainer = command.trainer;
+  app.add_option("--epochs", trainer.num_epochs, "Passes over the data")
+      ->check(CLI::Range(int64_t{1}, int64_t{100000}))
+      ->capture_default_str();
+  app.add_option("--max-steps", trainer.max_steps, "Steps of the run, instead of --epochs")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--micro-batch-tokens", trainer.packing.micro_batch_tokens,
+                 "Documents are packed into passes of at most so many tokens")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--grad-accum", trainer.packing.grad_accum, "Passes of one step")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->capture_default_str();
+  app.add_option("--eval-every", trainer.eval_every, "Steps between evaluations; 0: at both ends only")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--save-every", trainer.save_every, "Steps between saves of the run's state")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--seed", command.seed, "Of the adapter's initial values and the order of the data")
+      ->capture_default_str();
+  app.add_flag("--resume", command.resume, "Go on with the run in --out");
+  app.add_option("--device", command.device, "Where training runs: cpu or reference")
+      ->check(CLI::IsMember({"cpu", "reference"}))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_finetune_command(CLI::App& app, Outcome& outcome) {
+  auto command = std::make_shared<FinetuneCommand>();
+  CLI::App* sub = add_command(app, outcome, "finetune", "Trains a LoRA adapter, or all weights, on a dataset",
+                              [command] { return run_finetune(*command); });
+  add_data_flags(*sub, *command);
+  add_method_flags(*sub, *command);
+  add_schedule_flags(*sub, *command);
+  add_loop_flags(*sub, *command);
+}
+
+}  // namespace nemoforge::cli

@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "io/json.h"
 #include "io/safetensors_folder.h"
+#include "model/checkpoint_test_support.h"
 #include "model/config.h"
 #include "model/convert.h"
 #include "model/lora_adapter.h"
@@ -102,7 +103,8 @@ class AdapterFolder : public testing::Test {
     return found - config_.layers.begin();
   }
 
-  std::string folder_ = testing::TempDir() + "/adapter_folder_test";
+  model::TemporaryFolder temporary_;
+  std::string folder_ = temporary_.path("adapter");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
   std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
   LoraOptions options_;
@@ -143,8 +145,7 @@ TEST_F(AdapterFolder, targets_name_no_layer_that_does_not_train) {
 
 TEST_F(AdapterFolder, merging_adds_the_product_and_touches_nothing_else) {
   const model::LoraAdapter adapter = write_and_load(AdapterLayout::kPerExpert);
-  const std::string merged_folder = testing::TempDir() + "/merged_test";
-  fs::remove_all(merged_folder);
+  const std::string merged_folder = temporary_.path("merged");
   const auto num_merged = merge_adapter(kTiny, folder_, merged_folder);
   ASSERT_TRUE(num_merged.has_value()) << num_merged.error().to_string();
   EXPECT_EQ(*num_merged, static_cast<int64_t>(set_.parameters.size()) / 2);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
+#include "model/checkpoint_test_support.h"
 #include "train/packing.h"
 #include "train/sft_dataset.h"
 
@@ -121,7 +122,7 @@ TEST(SftDocument, rejects_rows_without_a_turn_to_learn) {
 class SftDatasetTest : public testing::Test {
  protected:
   Result<SftDataset> read(const std::string& text, const SftLimits& limits = {.max_tokens = 4096}) {
-    const std::string path = testing::TempDir() + "/sft_dataset_test.jsonl";
+    const std::string path = folder_.path("sft.jsonl");
     EXPECT_TRUE(io::write_file_atomically(path, text).has_value());
     return read_sft_dataset(path, format_.get(), limits);
   }
@@ -131,6 +132,7 @@ class SftDatasetTest : public testing::Test {
            "\"}]}\n";
   }
 
+  model::TemporaryFolder folder_;
   Format format_;
 };
 

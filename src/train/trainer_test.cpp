@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "io/file.h"
+#include "model/checkpoint_test_support.h"
 #include "model/config.h"
 #include "ops/device_choice.h"
 #include "train/metrics.h"
@@ -82,7 +83,8 @@ class TrainerTest : public testing::Test {
     return collected;
   }
 
-  std::string folder_ = testing::TempDir() + "/trainer_test";
+  model::TemporaryFolder temporary_;
+  std::string folder_ = temporary_.path("trainer");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
   std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
   TrainerOptions options_;
@@ -153,8 +155,8 @@ TEST_F(TrainerTest, a_loss_that_is_not_finite_stops_the_run) {
 }
 
 TEST(MetricsFile, keeps_the_steps_before_the_one_that_a_run_goes_on_from) {
-  const std::string path = testing::TempDir() + "/metrics_test.jsonl";
-  fs::remove(path);
+  const model::TemporaryFolder folder;
+  const std::string path = folder.path("metrics.jsonl");
   MetricsFile metrics(path);
   ASSERT_TRUE(metrics.begin(0));
   for (int64_t step = 0; step < 4; ++step) {

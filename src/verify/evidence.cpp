@@ -354,6 +354,10 @@ Judgement decide(const Evidence& evidence) {
     if (auto decision = decide_memory(evidence)) return *decision;
     if (auto decision = decide_invariance(evidence)) return *decision;
     if (auto decision = decide_compilation(evidence)) return *decision;
+    if (evidence.ran_out_of_time) {
+      return verdict("not_verified", "call",
+                     "there was no time for all trials, and those made found nothing");
+    }
     if (const Finding* branch = find(evidence, "device_branch")) {
       return verdict("not_verified", "work", "a branch for GPUs was not seen: " + branch->detail);
     }

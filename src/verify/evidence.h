@@ -73,6 +73,7 @@ struct Evidence {
   std::string standard_output;
   std::string standard_error;
   std::vector<Call> calls;
+  bool ran_out_of_time = false;  // trials of the plan were left out
   OperatorCounts reference_operators;
   bool reference_is_random = false;
   bool reference_mutates_inputs = false;

@@ -38,6 +38,14 @@ TEST(decide, nothing_seen_is_no_verdict) {
   EXPECT_EQ(decide(Evidence{}).name, "not_verified");
 }
 
+TEST(decide, trials_left_out_for_want_of_time_are_no_proof) {
+  Evidence evidence = right_evidence();
+  evidence.ran_out_of_time = true;
+  EXPECT_EQ(decide(evidence).name, "not_verified");
+  evidence.calls[1].values_right = false;
+  EXPECT_EQ(decide(evidence).name, "mismatch");
+}
+
 TEST(decide, partial_work_is_tagged) {
   Evidence evidence = right_evidence();
   for (Call& call : evidence.calls) call.operators["aten::convolution"] = 1;

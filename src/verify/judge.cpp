@@ -272,6 +272,10 @@ Result<bool> Judge::run_trials() {
     if (!made) return false;
   }
   for (const Trial& trial : plan.trials) {
+    if (!candidate_.has_time_for_trials()) {
+      evidence_.ran_out_of_time = true;
+      break;
+    }
     record_["seeds"]["trials"].push_back({{"kind", trial.kind},
                                           {"instance", trial.instance},
                                           {"seed", trial.seed},
@@ -282,7 +286,6 @@ Result<bool> Judge::run_trials() {
       return !call.values_right || call.defect != OutputDefect::kNone;
     });
     if (failures >= kMaxFailures) break;
-    if (!candidate_.has_time_for_trials()) break;
   }
   return true;
 }

@@ -1,7 +1,6 @@
 #include "verify/trial_plan.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/rng.h"
 
@@ -10,34 +9,12 @@ namespace {
 
 // Seeds go through JSON and into PyTorch: 48 bits are exact in both.
 constexpr uint64_t kSeedMask = (uint64_t{1} << 48) - 1;
-// Calls as fast as this are cheap enough for the whole plan, respectively for all kinds once.
+// Calls as fast as this are cheap enough for the whole plan; slower candidates get every kind once.
 constexpr double kFastSeconds = 0.6;
-constexpr double kMediumSeconds = 4.0;
 constexpr size_t kManyTrials = 42;
 
 void shuffle(std::vector<Trial>& trials, Rng& rng) {
   for (size_t i = trials.size(); i > 1; --i) std::swap(trials[i - 1], trials[rng.below(i)]);
-}
-
-// The most telling kinds first: what a slow candidate still has to pass.
-std::vector<std::string> chosen_kinds(const PlanFacts& facts) {
-  constexpr std::array kTelling = {"normal", "negated", "plain", "outliers", "large", "zeros"};
-  size_t wanted = facts.kinds.size();
-  if (facts.seconds_per_call > kMediumSeconds) {
-    wanted = 3;
-  } else if (facts.seconds_per_call > kFastSeconds) {
-    wanted = 6;
-  } else {
-    return facts.kinds;
-  }
-  std::vector<std::string> chosen;
-  for (const char* kind : kTelling) {
-    if (chosen.size() < wanted &&
-        std::find(facts.kinds.begin(), facts.kinds.end(), kind) != facts.kinds.end()) {
-      chosen.emplace_back(kind);
-    }
-  }
-  return chosen;
 }
 
 // Puts, behind a random trial, the same inputs at the same address, and then at another one.
@@ -66,7 +43,9 @@ Plan make_plan(const PlanFacts& facts, uint64_t first_instance_seed) {
     trial.seed = seed;
     plan.trials.push_back(trial);
   };
-  for (const std::string& kind : chosen_kinds(facts)) add(kind, 0, draw());
+  // All of them, however slow the first call was: it is slow on a busy machine, or because the candidate
+  // wants it.
+  for (const std::string& kind : facts.kinds) add(kind, 0, draw());
   if (fast) {
     for (int i = 0; i < 4; ++i) add("plain", 0, draw());
     add("normal", 0, draw());

@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "verify": {"store", "io"},
     "dataset": {"text", "store", "io"},
     "report": {"text", "store", "io"},
-    "server": {"engine", "text", "sampling", "io"},
+    "server": {"engine", "grammar", "text", "sampling", "io"},
     "train": {"model", "ops", "io", "text"},
     "cli": None,  # everything
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/body_scan.h"
+#include "server/output_format.h"
 
 namespace nemoforge::server {
 namespace {
@@ -73,25 +74,6 @@ Status read_prompts(const io::Json& body, const ServedModel& served, CompletionR
   return {};
 }
 
-// What the sampler cannot enforce yet is refused rather than ignored.
-Status refuse_unenforced(const io::Json& body) {
-  for (const char* name :
-       {"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"}) {
-    if (is_given(body, name))
-      return error(ErrorCode::kUnsupported, fmt::format("{} is not supported.", name));
-  }
-  if (is_given(body, "response_format")) {
-    const auto& format = body.at("response_format");
-    const auto type = format.is_object() ? format.find("type") : format.end();
-    if (!format.is_object() || type == format.end() || !type->is_string())
-      return reject("response_format must be an object with a type.");
-    if (*type != "text")
-      return error(ErrorCode::kUnsupported,
-                   fmt::format("response_format of type '{}' is not supported.", type->get<std::string>()));
-  }
-  return {};
-}
-
 // The tools that the answer may call; the template shows them to the model in any case.
 Status read_tools(const io::Json& body, CompletionRequest& request) {
   const bool has_tools =
@@ -103,6 +85,9 @@ Status read_tools(const io::Json& body, CompletionRequest& request) {
   if (choice != "auto")
     return error(ErrorCode::kUnsupported, "tool_choice other than \"auto\" and \"none\" is not supported.");
   if (!has_tools) return {};
+  if (request.grammar != nullptr)
+    return error(ErrorCode::kUnsupported,
+                 "tools together with a demanded form of the answer are not supported.");
   if (!request.parameters.separate_reasoning)
     return error(ErrorCode::kUnsupported, "tools with separate_reasoning false are not supported.");
   NF_TRY(text::ToolSchemas tools, text::ToolSchemas::from_json(body.at("tools")));
@@ -167,7 +152,7 @@ Result<CompletionRequest> read_completion_request(const io::Json& body, Endpoint
   Parameters& parameters = request.parameters;
   NF_TRY(request.adapter, served.registry->find(parameters.model));
   request.model = parameters.model.empty() ? served.registry->name() : parameters.model;
-  NF_RETURN_IF_ERROR(refuse_unenforced(body));
+  NF_TRY(request.grammar, read_output_format(body));
   if (endpoint == Endpoint::kChat) {
     NF_RETURN_IF_ERROR(read_chat(body, served, request));
   } else {
@@ -197,6 +182,7 @@ engine::Request CompletionRequest::engine_request(size_t prompt_idx) const {
   // The same seed gives each prompt of a list its own stream.
   request.first_sample_idx = static_cast<uint32_t>(prompt_idx) * static_cast<uint32_t>(parameters.n);
   request.priority = parameters.priority;
+  request.grammar = grammar;
   request.adapter = adapter;
   request.stop = parameters.stop;
   request.include_stop_str_in_output = parameters.include_stop_str_in_output;

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "engine/request.h"
+#include "grammar/grammar.h"
 #include "io/json.h"
 #include "server/model_registry.h"
 #include "server/parameters.h"
@@ -36,6 +37,8 @@ struct CompletionRequest {
   std::vector<std::vector<int32_t>> prompts;  // one of a chat
   text::ReasoningStart reasoning_start = text::ReasoningStart::kContent;
   std::shared_ptr<const text::ToolSchemas> tools;  // null: what looks like a tool call is content
+
+  std::shared_ptr<const grammar::Grammar> grammar;  // of the answer, outside of thoughts; null: any text
 
   // Completions of all prompts.
   [[nodiscard]] int64_t num_choices() const { return static_cast<int64_t>(prompts.size()) * parameters.n; }

@@ -6,9 +6,11 @@ import signal
 import socket
 import threading
 import unittest
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 from server_process import Server
 
 MESSAGES = [{"role": "user", "content": "What is 2 + 3?"}]
@@ -248,6 +250,53 @@ class ClientTest(unittest.TestCase):
         with self.assertRaises(openai.BadRequestError) as raised:
             self.chat(top_p=3)
         self.assertEqual(raised.exception.param, "top_p")
+
+    def test_a_json_schema_is_enforced_after_the_thought(self):
+        class Sum(pydantic.BaseModel):
+            question: Literal["2 + 3", "3 + 2"]
+            digits: list[Literal[2, 3, 5]] = pydantic.Field(max_length=3)
+            done: bool
+
+        for temperature in (0, 1.5):
+            parameters = {"model": "demo", "messages": MESSAGES, "temperature": temperature, "seed": 4, "max_tokens": 600}
+            reply = self.client.chat.completions.parse(response_format=Sum, extra_body={"thinking_token_budget": 40}, **parameters)
+            self.assertEqual(reply.choices[0].finish_reason, "stop")
+            self.assertIsInstance(reply.choices[0].message.parsed, Sum)
+            self.assertTrue(reply.choices[0].message.reasoning)
+
+    def test_structured_outputs_of_every_kind(self):
+        cases = [
+            ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"),
+            ({"structured_outputs": {"regex": "[0-9]{3}-[a-f]{2}"}}, "[0-9]{3}-[a-f]{2}"),
+            ({"structured_outputs": {"grammar": 'root ::= "x" ("+" "y")? "!"'}}, r"x(\+y)?!"),
+            ({"guided_choice": ["left", "right"]}, "left|right"),
+            ({"guided_regex": "a{2,4}b"}, "a{2,4}b"),
+            ({"guided_json": {"enum": [1, "one"]}}, '1|"one"'),
+        ]
+        for body, pattern in cases:
+            extra = {**body, **THINKING_OFF}
+            whole = self.chat(temperature=1, seed=3, max_tokens=60, extra_body=extra).choices[0]
+            self.assertRegex(whole.message.content, f"^({pattern})$")
+            self.assertEqual(whole.finish_reason, "stop", body)
+            chunks = list(self.chat(temperature=1, seed=3, max_tokens=60, stream=True, extra_body=extra))
+            self.assertEqual(joined(chunks, "content"), whole.message.content)
+
+    def test_a_form_that_cannot_be_enforced_names_its_field(self):
+        cases = [
+            ({"response_format": {"type": "xml"}}, "response_format"),
+            ({"response_format": "json"}, "response_format"),
+            ({"response_format": {"type": "json_schema"}}, "response_format"),
+            ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}}, "response_format"),
+            ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
+            ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs.choice"),
+            ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
+            ({"guided_choice": [1]}, "guided_choice"),
+            ({"guided_choice": []}, "guided_choice"),
+        ]
+        for body, param in cases:
+            reply = self.http.post("/v1/chat/completions", json={"messages": MESSAGES, **body})
+            self.assertEqual(reply.status_code, 400, body)
+            self.assertEqual(reply.json()["error"]["param"], param, reply.text)
 
     def test_unknown_parameters_are_accepted(self):
         self.assertTrue(self.chat(max_tokens=1, extra_body={"cache_salt": "x", "no_such_thing": [1]}).choices)

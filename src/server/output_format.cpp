@@ -13,8 +13,8 @@ namespace {
 
 using grammar::Grammar;
 
-// One demand on the answer: its kind (json, regex, choice, grammar, json_object), its value, and the field that the
-// client knows it by.
+// One demand on the answer: its kind (json, regex, choice, grammar, json_object), its value, and the field
+// that the client knows it by.
 struct Demand {
   std::string kind;
   io::Json value;
@@ -44,7 +44,8 @@ Result<std::optional<Demand>> response_format_demand(const io::Json& body) {
     return demand;
   }
   if (type != "json_schema")
-    return error(ErrorCode::kUnsupported, fmt::format("response_format of type '{}' is not supported.", type));
+    return error(ErrorCode::kUnsupported,
+                 fmt::format("response_format of type '{}' is not supported.", type));
   if (!is_given(format, "json_schema") || !format.at("json_schema").is_object() ||
       !is_given(format.at("json_schema"), "schema"))
     return invalid(demand, "of type json_schema must have json_schema.schema.");
@@ -71,7 +72,8 @@ Result<std::vector<Demand>> demands_of(const io::Json& body) {
     }
   }
   for (const std::string kind : {"json", "regex", "choice", "grammar"}) {
-    if (is_given(body, "guided_" + kind)) demands.push_back({kind, body.at("guided_" + kind), "guided_" + kind});
+    if (is_given(body, "guided_" + kind))
+      demands.push_back({kind, body.at("guided_" + kind), "guided_" + kind});
   }
   return demands;
 }
@@ -117,8 +119,9 @@ Result<std::shared_ptr<const Grammar>> read_output_format(const io::Json& body) 
     const ErrorCode code = compiled.error().code == ErrorCode::kUnsupported ? ErrorCode::kUnsupported
                                                                             : ErrorCode::kInvalidArgument;
     const std::string& message = compiled.error().message;
-    return error(code, message.starts_with(demands[0].field) ? message
-                                                             : fmt::format("{}: {}", demands[0].field, message));
+    return error(code, message.starts_with(demands[0].field)
+                           ? message
+                           : fmt::format("{}: {}", demands[0].field, message));
   }
   return std::make_shared<const Grammar>(*std::move(compiled));
 }

@@ -1,6 +1,7 @@
 // nemoforge dataset: the verified traces of runs as a dataset to train on.
 #include "dataset/dataset.h"
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -27,6 +28,7 @@ struct DatasetCommand {
   std::vector<std::string> held_out;
   std::string model;
   std::string split_by = "problem";
+  std::string manifest;
   bool json = false;
 };
 
@@ -71,6 +73,14 @@ Status print_report(const DatasetCommand& command, const dataset::DatasetReport&
 
 Status run_dataset(DatasetCommand& command) {
   dataset::DatasetConfig& config = command.config;
+  if (command.manifest.empty() && config.run_dirs.empty()) {
+    throw CLI::ValidationError("dataset", "give --run, or --from-manifest");
+  }
+  if (!command.manifest.empty()) {
+    NF_TRY(const dataset::DatasetReport report,
+           dataset::rebuild_dataset(command.manifest, config.out, config.run_dirs));
+    return print_report(command, report);
+  }
   const auto replace = [](std::set<std::string>& values, const std::vector<std::string>& given) {
     if (!given.empty()) values = {given.begin(), given.end()};
   };
@@ -99,6 +109,10 @@ void add_filter_flags(CLI::App& app, DatasetCommand& command) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--max-reasoning-tokens", config.max_reasoning_tokens, "Longest reasoning")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-non-latin", config.max_non_latin_share,
+                 "Largest share of letters that are neither Latin nor Greek, such as 0.01 for English only")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--max-tokens", config.max_tokens, "Longest conversation, in tokens")
       ->check(CLI::PositiveNumber);
   app.add_option(
@@ -106,6 +120,12 @@ void add_filter_flags(CLI::App& app, DatasetCommand& command) {
       "Checkpoint folder whose tokenizer and template count tokens (default: as counted when sampled)");
   app.add_option("--held-out", command.held_out,
                  "Problems (a file, a folder, a KernelBench checkout) that no row may come from or be like");
+  app.add_option(
+         "--contamination-similarity", config.contamination_similarity,
+         "Problems as similar as this to a held-out one have no rows (above 1: only the same but for names, "
+         "shapes and constants)")
+      ->check(CLI::Range(0.5, 1.1))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -117,7 +137,14 @@ void add_dataset_command(CLI::App& app, Outcome& outcome) {
   config.nemoforge_version = app.version().substr(app.version().rfind(' ') + 1);
   CLI::App* sub = add_command(app, outcome, "dataset", "Verified traces as a chat dataset for finetuning",
                               [command] { return run_dataset(*command); });
-  sub->add_option("--run", config.run_dirs, "Folder of a run, several for several")->required();
+  sub->add_option("--run", config.run_dirs, "Folder of a run, several for several");
+  sub->add_option("--from-manifest", command->manifest,
+                  "Write the rows of this manifest again, byte for byte; --run where its runs lie elsewhere");
+  const std::map<std::string, dataset::RowFormat> formats = {{"chat", dataset::RowFormat::kChat},
+                                                             {"kernelbook", dataset::RowFormat::kKernelBook}};
+  sub->add_option("--format", config.format,
+                  "chat (TRL, NeMo: messages), or kernelbook (the public multi-turn trace sets' columns)")
+      ->transform(CLI::CheckedTransformer(formats));
   sub->add_option("--out", config.out,
                   "The dataset's file, ending in .jsonl; card and manifest stand beside it")
       ->required();

@@ -22,6 +22,8 @@ struct Candidate {
   std::string problem_id;
   int64_t sample_idx = 0;
   int64_t attempt_idx = 0;
+  std::vector<int64_t> earlier_trace_ids;  // of the sample's attempts before this one
+  std::string verdict;
   std::optional<double> speedup;
   int64_t num_tokens = 0;  // of the conversation
   int64_t num_completion_tokens = 0;
@@ -30,13 +32,33 @@ struct Candidate {
   MinHash reasoning;
 };
 
+// Follows the traces of a run, which come in order of problem, sample and attempt.
+class AttemptChain {
+ public:
+  // Ids of the attempts that came before `trace` in its sample.
+  [[nodiscard]] std::vector<int64_t> before(const store::Trace& trace) {
+    if (trace.problem_id != problem_id_ || trace.sample_idx != sample_idx_) ids_.clear();
+    problem_id_ = trace.problem_id;
+    sample_idx_ = trace.sample_idx;
+    std::vector<int64_t> earlier = ids_;
+    ids_.push_back(trace.id);
+    return earlier;
+  }
+
+ private:
+  std::string problem_id_;
+  int64_t sample_idx_ = 0;
+  std::vector<int64_t> ids_;
+};
+
 // What is known of a problem over all runs.
 struct ProblemFacts {
   std::string source_hash;
   std::string structure_hash;
+  MinHash structure = {};
   std::string origin;
   bool is_held_out = false;
-  bool is_contaminated = false;  // of the structure of a held-out problem
+  bool is_contaminated = false;  // of the structure of a held-out problem, or nearly
   int64_t num_rows = 0;
 };
 

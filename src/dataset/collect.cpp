@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -5,6 +6,7 @@
 #include "base/sha256.h"
 #include "dataset/candidate.h"
 #include "dataset/python_tokens.h"
+#include "dataset/script_share.h"
 #include "io/json.h"
 #include "store/problem_split.h"
 
@@ -47,6 +49,10 @@ std::optional<DropReason> reason_against(const DatasetConfig& config, const stor
   const bool is_thought_too_long =
       config.max_reasoning_tokens && trace.num_reasoning_tokens > *config.max_reasoning_tokens;
   if (is_thought_too_short || is_thought_too_long) return DropReason::kReasoningLength;
+  if (config.max_non_latin_share < 1 &&
+      non_latin_share(trace.reasoning + "\n" + trace.answer) > config.max_non_latin_share) {
+    return DropReason::kLanguage;
+  }
   return std::nullopt;
 }
 
@@ -56,7 +62,8 @@ Result<int64_t> tokens_of(const DatasetConfig& config, const store::Trace& trace
   return config.count_tokens(messages);
 }
 
-Candidate describe(size_t run_idx, const store::JudgedTrace& judged, int64_t num_tokens) {
+Candidate describe(size_t run_idx, const store::JudgedTrace& judged, std::vector<int64_t>&& earlier_trace_ids,
+                   int64_t num_tokens) {
   const store::Trace& trace = judged.trace;
   const std::vector<std::string_view> code = python_tokens(trace.code);
   const std::vector<std::string_view> reasoning = words(trace.reasoning);
@@ -65,6 +72,8 @@ Candidate describe(size_t run_idx, const store::JudgedTrace& judged, int64_t num
           .problem_id = trace.problem_id,
           .sample_idx = trace.sample_idx,
           .attempt_idx = trace.attempt_idx,
+          .earlier_trace_ids = std::move(earlier_trace_ids),
+          .verdict = judged.verdict->verdict,
           .speedup = judged.verdict->speedup,
           .num_tokens = num_tokens,
           .num_completion_tokens = trace.num_completion_tokens,
@@ -86,7 +95,9 @@ Status add_problems(Collection& collection, size_t run_idx) {
                    "make a dataset of each");
     }
     facts.source_hash = source_hash;
-    facts.structure_hash = structure_hash(problem.source);
+    const std::vector<std::string> structure = structure_tokens(problem.source);
+    facts.structure_hash = structure_hash(structure);
+    facts.structure = min_hash({structure.begin(), structure.end()}, kShingleLen);
     if (facts.origin.empty()) facts.origin = problem.origin;
     const auto side = splits.find(problem.id);
     // Held out in one run is held out in all.
@@ -97,24 +108,36 @@ Status add_problems(Collection& collection, size_t run_idx) {
 
 void mark_held_out(const DatasetConfig& config, std::map<std::string, ProblemFacts>& problems) {
   std::set<std::string> structures;
+  std::vector<MinHash> signatures;
   for (const HeldOutProblem& problem : config.held_out) {
-    structures.insert(structure_hash(problem.source));
+    const std::vector<std::string> structure = structure_tokens(problem.source);
+    structures.insert(structure_hash(structure));
+    signatures.push_back(min_hash({structure.begin(), structure.end()}, kShingleLen));
     if (const auto entry = problems.find(problem.id); entry != problems.end())
       entry->second.is_held_out = true;
   }
   for (const auto& [id, facts] : problems) {
-    if (facts.is_held_out) structures.insert(facts.structure_hash);
+    if (!facts.is_held_out) continue;
+    structures.insert(facts.structure_hash);
+    signatures.push_back(facts.structure);
   }
   for (auto& [id, facts] : problems) {
-    facts.is_contaminated = !facts.is_held_out && structures.contains(facts.structure_hash);
+    const bool is_like_one =
+        structures.contains(facts.structure_hash) ||
+        std::any_of(signatures.begin(), signatures.end(), [&config, &facts](const MinHash& held_out) {
+          return similarity(facts.structure, held_out) >= config.contamination_similarity;
+        });
+    facts.is_contaminated = !facts.is_held_out && is_like_one;
   }
 }
 
 Status add_traces(const DatasetConfig& config, Collection& collection, size_t run_idx) {
   Status failure;
   RunFacts& run_facts = collection.run_facts[run_idx];
+  AttemptChain chain;
   NF_RETURN_IF_ERROR(collection.runs[run_idx].for_each_trace([&](store::JudgedTrace&& judged) {
     const store::Trace& trace = judged.trace;
+    std::vector<int64_t> earlier_trace_ids = chain.before(trace);
     ++collection.num_traces;
     ++run_facts.num_traces;
     ++run_facts.sources[{trace.model, trace.adapter, trace.checkpoint_hash, trace.template_hash,
@@ -132,7 +155,7 @@ Status add_traces(const DatasetConfig& config, Collection& collection, size_t ru
       ++collection.num_dropped[DropReason::kTokenBudget];
       return true;
     }
-    collection.candidates.push_back(describe(run_idx, judged, *num_tokens));
+    collection.candidates.push_back(describe(run_idx, judged, std::move(earlier_trace_ids), *num_tokens));
     return true;
   }));
   return failure;

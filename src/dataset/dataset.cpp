@@ -20,17 +20,13 @@ std::string describe_drops(const std::map<DropReason, int64_t>& num_dropped) {
 }  // namespace
 
 const char* drop_reason_text(DropReason reason) {
-  constexpr std::array<const char*, kNumDropReasons> kTexts = {"not verified",
-                                                               "verification failed",
-                                                               "problem held out",
-                                                               "problem like a held-out one",
-                                                               "finish reason",
-                                                               "speedup",
-                                                               "reasoning length",
-                                                               "token budget",
-                                                               "exact duplicate",
-                                                               "near duplicate",
-                                                               "beyond the best of its problem"};
+  constexpr std::array<const char*, kNumDropReasons> kTexts = {
+      "not verified",     "verification failed",
+      "problem held out", "problem like a held-out one",
+      "finish reason",    "speedup",
+      "reasoning length", "language",
+      "token budget",     "exact duplicate",
+      "near duplicate",   "beyond the best of its problem"};
   return kTexts[static_cast<size_t>(reason)];
 }
 

@@ -57,12 +57,14 @@ class DatasetTest : public ::testing::Test {
     std::optional<double> speedup = {};
     std::string finish_reason = "stop";
     int64_t num_completion_tokens = 100;
+    int64_t attempt_idx = 0;
   };
   static store::Trace trace_of(const Sample& sample) {
     const std::string name = sample.problem + std::to_string(sample.sample_idx);
     store::Trace trace;
     trace.problem_id = sample.problem;
     trace.sample_idx = sample.sample_idx;
+    trace.attempt_idx = sample.attempt_idx;
     trace.messages_json = R"([{"role":"user","content":"solve )" + sample.problem + R"("}])";
     trace.code = sample.code.empty() ? long_text("code_" + name, 20) : sample.code;
     trace.answer = "```python\n" + trace.code + "\n```";
@@ -293,6 +295,108 @@ TEST_F(DatasetTest, runs_that_disagree_about_a_problem_are_refused) {
   const auto report = build_dataset(config_);
   ASSERT_FALSE(report.has_value());
   EXPECT_THAT(report.error().message, HasSubstr("under the id relu"));
+}
+
+TEST_F(DatasetTest, kernelbook_rows_have_the_public_sets_columns) {
+  make_run({{.problem = "relu", .sample_idx = 0, .verdict = "mismatch"},
+            {.problem = "relu", .sample_idx = 0, .speedup = 2.5, .attempt_idx = 1}});
+  config_.format = RowFormat::kKernelBook;
+  ASSERT_TRUE(build_dataset(config_).has_value());
+  const std::vector<Json> rows = rows_of(config_.out);
+  ASSERT_THAT(rows, SizeIs(1));
+  std::vector<std::string> columns;
+  for (const auto& [column, value] : rows[0].items()) columns.push_back(column);
+  EXPECT_THAT(columns, ElementsAre("sample_key", "source", "pytorch_code", "num_turns", "stop_reason",
+                                   "final_triton_code", "final_result", "turns", "full_messages"));
+  EXPECT_EQ(rows[0]["pytorch_code"], source_of("relu"));
+  EXPECT_EQ(rows[0]["num_turns"], 2);
+  EXPECT_EQ(rows[0]["final_result"]["correctness"], true);
+  EXPECT_EQ(rows[0]["final_result"]["fast_2"], true);
+  EXPECT_EQ(rows[0]["final_result"]["speedup"], 2.5);
+  const auto turns = io::parse_json(rows[0]["turns"].get<std::string>());
+  ASSERT_THAT(*turns, SizeIs(2));
+  EXPECT_EQ((*turns)[0]["turn"], 1);
+  EXPECT_EQ((*turns)[0]["result"]["error"], "mismatch");
+  EXPECT_EQ((*turns)[1]["result"]["error"], nullptr);
+  const auto messages = io::parse_json(rows[0]["full_messages"].get<std::string>());
+  EXPECT_FALSE(messages->back().contains("reasoning_content"));
+}
+
+TEST_F(DatasetTest, a_manifest_rebuilds_its_files_byte_for_byte) {
+  std::vector<Sample> samples;
+  for (const char* problem : {"relu", "gelu", "tanh", "exp", "log", "sqrt"}) {
+    samples.push_back({.problem = problem, .sample_idx = 0, .verdict = "mismatch"});
+    samples.push_back({.problem = problem, .sample_idx = 0, .speedup = 1.25, .attempt_idx = 1});
+    samples.push_back({.problem = problem, .sample_idx = 1});
+  }
+  make_run(samples);
+  config_.validation_fraction = 0.5;
+  config_.count_tokens = [](const std::string& messages) { return Result<int64_t>(messages.size()); };
+  for (const RowFormat format : {RowFormat::kChat, RowFormat::kKernelBook}) {
+    config_.format = format;
+    const auto built = build_dataset(config_);
+    ASSERT_TRUE(built.has_value()) << built.error().to_string();
+    ASSERT_GT(built->num_validation_rows, 0);
+    const auto rebuilt = rebuild_dataset(dir_ + "/sft.manifest.json", dir_ + "/again.jsonl");
+    ASSERT_TRUE(rebuilt.has_value()) << rebuilt.error().to_string();
+    EXPECT_EQ(rebuilt->num_rows, built->num_rows);
+    EXPECT_EQ(rebuilt->num_tokens, built->num_tokens);
+    EXPECT_EQ(*io::read_file(dir_ + "/again.jsonl"), *io::read_file(dir_ + "/sft.jsonl"));
+    EXPECT_EQ(*io::read_file(dir_ + "/again.validation.jsonl"),
+              *io::read_file(dir_ + "/sft.validation.jsonl"));
+  }
+  // The run may be elsewhere by then.
+  std::filesystem::rename(dir_ + "/run", dir_ + "/moved");
+  EXPECT_FALSE(rebuild_dataset(dir_ + "/sft.manifest.json", dir_ + "/again.jsonl").has_value());
+  const auto moved = rebuild_dataset(dir_ + "/sft.manifest.json", dir_ + "/again.jsonl", {dir_ + "/moved"});
+  EXPECT_TRUE(moved.has_value()) << moved.error().to_string();
+}
+
+TEST_F(DatasetTest, a_rebuild_that_would_differ_writes_nothing) {
+  make_run({{.problem = "relu"}});
+  ASSERT_TRUE(build_dataset(config_).has_value());
+  std::string manifest = *io::read_file(dir_ + "/sft.manifest.json");
+  const std::string hash = rows_of(config_.out).empty() ? "" : sha256_hex(*io::read_file(config_.out));
+  const size_t at = manifest.find(hash);
+  ASSERT_NE(at, std::string::npos);
+  manifest[at] = manifest[at] == '0' ? '1' : '0';
+  ASSERT_TRUE(io::write_file_atomically(dir_ + "/other.json", manifest));
+  const auto other = rebuild_dataset(dir_ + "/other.json", dir_ + "/again.jsonl");
+  ASSERT_FALSE(other.has_value());
+  EXPECT_THAT(other.error().message, HasSubstr("nothing was written"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/again.jsonl"));
+  for (const char* text :
+       {"{}", "[]", "{\"format\":1}", "{\"format\":2,\"runs\":[1],\"rows\":[{\"run\":-1}]}", "nonsense"}) {
+    ASSERT_TRUE(io::write_file_atomically(dir_ + "/other.json", text));
+    EXPECT_FALSE(rebuild_dataset(dir_ + "/other.json", dir_ + "/again.jsonl").has_value()) << text;
+  }
+}
+
+TEST_F(DatasetTest, a_problem_nearly_like_a_held_out_one_has_no_rows) {
+  make_run({{.problem = "relu"}, {.problem = "gelu"}});
+  // One operator of sixty tokens differs from gelu's.
+  std::string held_out = source_of("gelu") + "\n# ";
+  for (const char* line : {"x = torch.a(x, 1)", "y = torch.b(x, 2, k=3)", "z = torch.c(y + x)"}) {
+    held_out += std::string("\n") + line;
+  }
+  const auto held_out_with = [&](double similarity) {
+    config_.held_out = {{"other", held_out}};
+    config_.contamination_similarity = similarity;
+    const auto report = build_dataset(config_);
+    return report ? report->num_rows : 0;
+  };
+  EXPECT_EQ(held_out_with(1.1), 2);
+  EXPECT_EQ(held_out_with(0.95), 2);
+  EXPECT_LT(held_out_with(0.5), 2);
+}
+
+TEST_F(DatasetTest, other_scripts_can_be_filtered) {
+  make_run({{.problem = "relu", .sample_idx = 0},
+            {.problem = "relu", .sample_idx = 1, .reasoning = "Here α is small. 我们需要优化这个内核"}});
+  EXPECT_THAT(build(), SizeIs(2));
+  config_.max_non_latin_share = 0.01;
+  EXPECT_THAT(build(), ElementsAre("relu/0"));
+  EXPECT_EQ(build_dataset(config_)->num_dropped.at(DropReason::kLanguage), 1);
 }
 
 }  // namespace

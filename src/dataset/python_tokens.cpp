@@ -165,11 +165,11 @@ std::vector<std::string_view> python_tokens(std::string_view source) {
   return Lexer(source).run();
 }
 
-std::string structure_hash(std::string_view problem_source) {
+std::vector<std::string> structure_tokens(std::string_view problem_source) {
   const std::string source = without_imports(problem_source);
   const std::vector<std::string_view> tokens = python_tokens(source);
   std::unordered_map<std::string_view, size_t> numbers_of_names;
-  Sha256 hash;
+  std::vector<std::string> structure;
   int depth = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const std::string_view token = tokens[i];
@@ -180,14 +180,22 @@ std::string structure_hash(std::string_view problem_source) {
     const bool is_keyword_argument = depth > 0 && i + 1 < tokens.size() && tokens[i + 1] == "=";
     const bool is_string = token.back() == '"' || token.back() == '\'';
     if (is_digit(c) || (c == '.' && token.size() > 1)) {
-      hash.update("0");
+      structure.emplace_back("0");
     } else if (is_name_start(c) && !is_string && !is_attribute && !is_keyword_argument &&
                !is_fixed_name(token)) {
       const size_t number = numbers_of_names.emplace(token, numbers_of_names.size()).first->second;
-      hash.update("$" + std::to_string(number));
+      structure.push_back("$" + std::to_string(number));
     } else {
-      hash.update(token);
+      structure.emplace_back(token);
     }
+  }
+  return structure;
+}
+
+std::string structure_hash(const std::vector<std::string>& structure) {
+  Sha256 hash;
+  for (const std::string& token : structure) {
+    hash.update(token);
     hash.update(" ");
   }
   return hash.hex_digest();

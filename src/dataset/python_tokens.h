@@ -12,9 +12,12 @@ namespace nemoforge::dataset {
 // line breaks. Linear in the length.
 [[nodiscard]] std::vector<std::string_view> python_tokens(std::string_view source);
 
-// SHA-256 of what a problem asks, whatever its names, sizes and comments: its tokens with imports left out,
-// numbers made equal and names (of variables, classes and functions, not of attributes and keyword arguments)
-// numbered in the order of appearance. Problems with equal hashes differ in shapes and constants at most.
-[[nodiscard]] std::string structure_hash(std::string_view problem_source);
+// What a problem asks, whatever its names, sizes and comments: its tokens with imports left out, numbers made
+// equal and names (of variables, classes and functions, not of attributes and keyword arguments) numbered in
+// the order of appearance. Problems of equal structure differ in shapes and constants at most.
+[[nodiscard]] std::vector<std::string> structure_tokens(std::string_view problem_source);
+
+// SHA-256 of a structure.
+[[nodiscard]] std::string structure_hash(const std::vector<std::string>& structure);
 
 }  // namespace nemoforge::dataset

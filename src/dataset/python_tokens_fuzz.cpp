@@ -14,6 +14,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     end = token.data() + token.size();
     NF_CHECK(end <= source.data() + source.size());
   }
-  NF_CHECK(nemoforge::dataset::structure_hash(source).size() == 64);
+  NF_CHECK(nemoforge::dataset::structure_hash(nemoforge::dataset::structure_tokens(source)).size() == 64);
   return 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
@@ -36,9 +37,18 @@ struct WrittenData {
 // whatever else the dataset holds.
 [[nodiscard]] bool is_validation_problem(const DatasetConfig& config, const std::string& problem_id);
 
-// One JSON line for every candidate of the collection, its texts read from the runs.
+// Of the manifests that are written and read.
+inline constexpr int64_t kManifestFormat = 2;
+
+// One JSON line for every candidate of the collection, its texts read from the runs. The files appear only
+// where `check`, if it is given, passes what they will be.
 [[nodiscard]] Result<WrittenData> write_rows(const DatasetConfig& config, const Collection& collection,
-                                             const DatasetPaths& paths);
+                                             const DatasetPaths& paths,
+                                             const std::function<Status(const WrittenData&)>& check = {});
+
+// The candidate as a row of RowFormat::kKernelBook, without a line break. kernel_time_ms and
+// reference_time_ms are the verdict record's kernel_ms and reference_ms, null where they were not measured.
+[[nodiscard]] Result<std::string> kernelbook_row(const Candidate& candidate, const store::RunStore& run);
 [[nodiscard]] Status write_manifest(const DatasetConfig& config, const Collection& collection,
                                     const WrittenData& data, const std::string& path);
 [[nodiscard]] Status write_card(const DatasetConfig& config, const Collection& collection,

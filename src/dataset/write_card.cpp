@@ -79,8 +79,9 @@ Status write_card(const DatasetConfig& config, const Collection& collection, con
           "Duplicates are rows of equal code tokens and reasoning; near-duplicates have an estimated Jaccard "
           "similarity of {:.2f} or more in both (MinHash, {} hashes, runs of five tokens).\nHeld-out "
           "problems, "
-          "and problems that differ from one only in names, shapes and constants, have no rows.\n\n",
-          config.near_duplicate_similarity, kNumMinHashes) +
+          "and problems that differ from one only in names, shapes and constants or whose structure has a "
+          "similarity of {:.2f} or more to one's, have no rows.\n\n",
+          config.near_duplicate_similarity, kNumMinHashes, config.contamination_similarity) +
       "## Provenance\n\n" + provenance(collection) +
       "The licence of the rows follows from those of the problems and of the model that wrote the "
       "answers.\n\n"

@@ -18,17 +18,20 @@ Json settings_json(const DatasetConfig& config) {
   Json held_out = Json::array();
   for (const HeldOutProblem& problem : config.held_out) held_out.push_back(problem.id);
   return {{"runs", config.run_dirs},
+          {"format", config.format == RowFormat::kKernelBook ? "kernelbook" : "chat"},
           {"accepted_verdicts", config.accepted_verdicts},
           {"accepted_finish_reasons", config.accepted_finish_reasons},
           {"min_speedup", or_null(config.min_speedup)},
           {"min_reasoning_tokens", config.min_reasoning_tokens},
           {"max_reasoning_tokens", or_null(config.max_reasoning_tokens)},
+          {"max_non_latin_share", config.max_non_latin_share},
           {"max_tokens", or_null(config.max_tokens)},
           {"tokens_counted_by_model", config.count_tokens != nullptr},
           {"near_duplicate_similarity", config.near_duplicate_similarity},
           {"best_of", or_null(config.best_of)},
           {"validation_fraction", config.validation_fraction},
           {"split_seed", config.split_seed},
+          {"contamination_similarity", config.contamination_similarity},
           {"held_out", std::move(held_out)}};
 }
 
@@ -80,11 +83,14 @@ Status write_manifest(const DatasetConfig& config, const Collection& collection,
     rows.push_back({{"run", candidate.run_idx},
                     {"problem_id", candidate.problem_id},
                     {"sample_idx", candidate.sample_idx},
-                    {"attempt_idx", candidate.attempt_idx}});
+                    {"attempt_idx", candidate.attempt_idx},
+                    {"verdict", candidate.verdict},
+                    {"speedup", or_null(candidate.speedup)},
+                    {"num_tokens", candidate.num_tokens}});
   }
   Json files = Json::array({file_json(data.train)});
   if (data.validation.num_rows > 0) files.push_back(file_json(data.validation));
-  const Json manifest = {{"format", 1},
+  const Json manifest = {{"format", kManifestFormat},
                          {"nemoforge_version", config.nemoforge_version},
                          {"settings", settings_json(config)},
                          {"files", std::move(files)},

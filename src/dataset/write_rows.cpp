@@ -25,11 +25,12 @@ class RowFile {
     data_.num_bytes += static_cast<int64_t>(line.size());
     return file_.write(line);
   }
-  Result<DataFile> commit() {
-    NF_RETURN_IF_ERROR(file_.commit());
+  // What the file is once nothing more is added.
+  DataFile finish() {
     data_.hash = hash_->hex_digest();
     return data_;
   }
+  Status commit() { return file_.commit(); }
 
  private:
   RowFile(io::AtomicFile file, std::string name) : file_(std::move(file)), hash_(std::make_unique<Sha256>()) {
@@ -40,11 +41,14 @@ class RowFile {
   DataFile data_;
 };
 
-Result<std::string> row_json(const Candidate& candidate, const Collection& collection) {
+Result<std::string> row_json(const Candidate& candidate, const Collection& collection, RowFormat format) {
   const store::RunStore& run = collection.runs[candidate.run_idx];
+  if (format == RowFormat::kKernelBook) {
+    NF_TRY(const std::string row, kernelbook_row(candidate, run));
+    return row + "\n";
+  }
   NF_TRY(const std::optional<store::Trace> trace, run.trace(candidate.trace_id));
-  NF_TRY(const std::optional<store::Verdict> verdict, run.newest_verdict(candidate.trace_id));
-  NF_CHECK(trace.has_value() && verdict.has_value()) << candidate.trace_id;
+  NF_CHECK(trace.has_value()) << candidate.trace_id;
   NF_TRY(const std::string messages, conversation_json(*trace));
   NF_TRY(io::Json messages_json, io::parse_json(messages));
   io::Json row = {{"messages", std::move(messages_json)},
@@ -52,7 +56,7 @@ Result<std::string> row_json(const Candidate& candidate, const Collection& colle
                   {"run", collection.run_facts[candidate.run_idx].dir},
                   {"sample_idx", candidate.sample_idx},
                   {"attempt_idx", candidate.attempt_idx},
-                  {"verdict", verdict->verdict},
+                  {"verdict", candidate.verdict},
                   {"speedup", nullptr},
                   {"num_tokens", candidate.num_tokens}};
   if (candidate.speedup) row["speedup"] = *candidate.speedup;
@@ -77,25 +81,29 @@ bool is_validation_problem(const DatasetConfig& config, const std::string& probl
 }
 
 Result<WrittenData> write_rows(const DatasetConfig& config, const Collection& collection,
-                               const DatasetPaths& paths) {
+                               const DatasetPaths& paths,
+                               const std::function<Status(const WrittenData&)>& check) {
   NF_TRY(RowFile train, RowFile::create(paths.train));
   NF_TRY(RowFile validation, RowFile::create(paths.validation));
   bool has_validation = false;
   for (const Candidate& candidate : collection.candidates) {
-    NF_TRY(const std::string line, row_json(candidate, collection));
+    NF_TRY(const std::string line, row_json(candidate, collection, config.format));
     const bool is_validation = is_validation_problem(config, candidate.problem_id);
     has_validation = has_validation || is_validation;
     NF_RETURN_IF_ERROR((is_validation ? validation : train).add(line));
   }
   WrittenData data;
+  data.train = train.finish();
+  if (has_validation) data.validation = validation.finish();
+  if (check) NF_RETURN_IF_ERROR(check(data));
   if (has_validation) {
-    NF_TRY(data.validation, validation.commit());
+    NF_RETURN_IF_ERROR(validation.commit());
   } else {
     // One of an earlier dataset of this name would be mixed up with this one.
     std::error_code ignored;
     std::filesystem::remove(paths.validation, ignored);
   }
-  NF_TRY(data.train, train.commit());
+  NF_RETURN_IF_ERROR(train.commit());
   return data;
 }
 

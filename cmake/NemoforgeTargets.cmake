@@ -35,6 +35,9 @@ if(NEMOFORGE_SANITIZER)
   target_link_options(nemoforge_options INTERFACE ${flags})
 endif()
 
+# Every unit test program: what the sanitizer builds need.
+add_custom_target(unit_tests)
+
 # A build with CUDA also compiles the folder's *.cu files and leaves out its *_absent.cpp files, which stand in for them.
 #
 # nemoforge_library(NAME DEPENDS lib...): the library nemoforge_NAME from this folder (its subfolders included),
@@ -67,6 +70,7 @@ function(nemoforge_library name)
     add_executable(${target}_test ${tests})
     target_link_libraries(${target}_test PRIVATE ${target} ${arg_TEST_DEPENDS} GTest::gmock GTest::gtest_main)
     target_compile_definitions(${target}_test PRIVATE NEMOFORGE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    add_dependencies(unit_tests ${target}_test)
     gtest_discover_tests(${target}_test DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 600)
   endif()
   if(benches AND NEMOFORGE_TESTS)

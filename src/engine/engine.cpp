@@ -236,6 +236,10 @@ std::shared_ptr<const grammar::TokenTrie> Engine::token_trie() const {
     if (thinking_tokens_) {
       bytes[static_cast<size_t>(thinking_tokens_->think_start)] = {};
       bytes[static_cast<size_t>(thinking_tokens_->think_end)] = {};
+      // The model opens and closes a call with these, though the vocabulary lists them as special.
+      for (const int32_t id : {thinking_tokens_->tool_call_start, thinking_tokens_->tool_call_end}) {
+        if (id >= 0) bytes[static_cast<size_t>(id)] = tokenizer_->token_bytes(id);
+      }
     }
     bytes.resize(static_cast<size_t>(model_.config().vocab_size));  // the mask has a bit for every logit
     token_trie_ = std::make_shared<const grammar::TokenTrie>(bytes, eos_token_ids_);

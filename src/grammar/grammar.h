@@ -73,5 +73,11 @@ class GrammarBuilder {
 // oneOf is taken as anyOf. Between the parts of the JSON one space, or one line feed and an indentation, may
 // stand.
 [[nodiscard]] Result<Grammar> from_json_schema(const io::Json& schema);
+// Calls in the model's XML form of functions of the API's `tools`: of the one called `name` only, unless that
+// is empty; one call, or several where `several`. Parameters come in the order of the function's schema.
+// Values that are strings are lines of which none begins with "</"; others are JSON of their schema. A schema
+// that cannot be enforced gives kUnsupported where the function is `strict`, and any such lines where it is
+// not.
+[[nodiscard]] Result<Grammar> from_tool_calls(const io::Json& tools, std::string_view name, bool several);
 
 }  // namespace nemoforge::grammar

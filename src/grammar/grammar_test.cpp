@@ -73,6 +73,43 @@ TEST(Choice, takes_one_of_the_strings) {
   EXPECT_FALSE(from_choice({""}));
 }
 
+TEST(ToolCalls, have_the_xml_form_and_values_of_their_schema) {
+  const auto tools = io::parse_json(R"([
+    {"type": "function", "function": {"name": "set", "parameters": {"type": "object", "required": ["n"], "properties": {
+      "n": {"type": "integer"}, "note": {"type": "string"}, "kind": {"type": "string", "enum": ["a", "b c"]},
+      "list": {"$ref": "#/$defs/list"}}, "$defs": {"list": {"type": "array", "items": {"type": "boolean"}}}}}},
+    {"type": "function", "function": {"name": "now"}}])");
+  const std::string now = "<tool_call>\n<function=now>\n</function>\n</tool_call>";
+  const std::string begin = "<tool_call>\n<function=set>\n<parameter=n>\n12\n</parameter>\n";
+  const std::string end = "</function>\n</tool_call>";
+  const auto note = [&](const std::string& text) {
+    return begin + "<parameter=note>\n" + text + "\n</parameter>\n" + end;
+  };
+  const std::string list = begin + "<parameter=list>\n[true, false]\n</parameter>\n" + end;
+  const std::string kind = begin + "<parameter=kind>\nb c\n</parameter>\n" + end;
+  const std::string two = now + "\n" + now;
+  expect_matches(matcher_of(from_tool_calls(*tools, "", true)),
+                 {now, begin + end, list, kind, two, note("two\nlines < here"), note(""), note("<b>\n<")},
+                 {"", "text", now + "\n", "<tool_call>\n<function=set>\n" + end, note("x\n</function>"),
+                  begin + "<parameter=kind>\nc\n</parameter>\n" + end});
+  expect_matches(matcher_of(from_tool_calls(*tools, "now", false)), {now}, {begin + end, two});
+  EXPECT_FALSE(from_tool_calls(*tools, "other", false));
+  EXPECT_FALSE(from_tool_calls(io::Json::array(), "", false));
+}
+
+TEST(ToolCalls, what_cannot_be_enforced_is_an_error_of_a_strict_function_only) {
+  auto tools = *io::parse_json(
+      R"([{"function": {"name": "f", "parameters": {"properties": {"x": {"type": "integer", "multipleOf": 5}}}}}])");
+  expect_matches(matcher_of(from_tool_calls(tools, "", false)),
+                 {"<tool_call>\n<function=f>\n<parameter=x>\n7\n</parameter>\n</function>\n</tool_call>"},
+                 {});
+  tools[0]["function"]["strict"] = true;
+  const auto refused = from_tool_calls(tools, "", false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "tools[0].function.parameters.properties.x.multipleOf: this keyword cannot be enforced here");
+}
+
 TEST(Regex, matches_the_whole_text) {
   expect_matches(matcher_of(from_regex(R"(^[a-c]{2,3}(x|yz)?\d+$)")), {"ab1", "abcx22", "ccyz0"},
                  {"a1", "abcd1", "abx", "ab1 ", "abxyz1"});

@@ -1,3 +1,5 @@
+#include "grammar/json_schema.h"
+
 #include <algorithm>
 #include <array>
 #include <map>
@@ -39,7 +41,8 @@ constexpr std::array kFormats = {
 
 class SchemaCompiler {
  public:
-  explicit SchemaCompiler(const Json& root) : root_(root) {
+  // References are looked up in `root`.
+  SchemaCompiler(GrammarBuilder& builder, const Json& root) : builder_(builder), root_(root) {
     space_ = repeat(
         choice({literal(" "), sequence({literal("\n"), repeat(one_of({{' ', ' '}, {'\t', '\t'}}), 0, 40)})}),
         0, 1);
@@ -55,12 +58,16 @@ class SchemaCompiler {
     string_rule_ = define(quoted(repeat(character_, 0, -1)));
   }
 
-  Result<Grammar> compile() {
-    NF_TRY(Expr root, compile(root_, "schema", 0));
-    return builder_.build(define(std::move(root)));
-  }
+  Result<Expr> compile(const Json& schema, const std::string& place) { return compile(schema, place, 0); }
 
-  Result<Grammar> compile_any_object() { return builder_.build(define(any_object())); }
+  Expr any_object() {
+    if (any_object_rule_ < 0) {
+      any_object_rule_ = builder_.add_rule();
+      builder_.define(any_object_rule_,
+                      list("{", sequence({rule_of(string_rule_), colon(), any_value()}), "}", 0, -1));
+    }
+    return rule_of(any_object_rule_);
+  }
 
  private:
   // \uXXXX of anything but surrogates, which would need a partner.
@@ -92,15 +99,6 @@ class SchemaCompiler {
                                          literal("false"), literal("null")}));
     }
     return rule_of(any_rule_);
-  }
-
-  Expr any_object() {
-    if (any_object_rule_ < 0) {
-      any_object_rule_ = builder_.add_rule();
-      builder_.define(any_object_rule_,
-                      list("{", sequence({rule_of(string_rule_), colon(), any_value()}), "}", 0, -1));
-    }
-    return rule_of(any_object_rule_);
   }
 
   Expr list(std::string_view open, const Expr& item, std::string_view close, int32_t min, int32_t max) {
@@ -368,8 +366,8 @@ class SchemaCompiler {
                 -1);
   }
 
+  GrammarBuilder& builder_;
   const Json& root_;
-  GrammarBuilder builder_;
   Expr space_;
   Expr integer_;
   Expr number_;
@@ -384,13 +382,25 @@ class SchemaCompiler {
 
 }  // namespace
 
+Result<Expr> add_json_schema(GrammarBuilder& builder, const Json& schema, const Json& root,
+                             const std::string& place) {
+  return SchemaCompiler(builder, root).compile(schema, place);
+}
+
 Result<Grammar> from_json_schema(const Json& schema) {
-  return SchemaCompiler(schema).compile();
+  GrammarBuilder builder;
+  NF_TRY(Expr value, add_json_schema(builder, schema, schema, "schema"));
+  const int32_t rule = builder.add_rule();
+  builder.define(rule, std::move(value));
+  return builder.build(rule);
 }
 
 Result<Grammar> from_json_object() {
+  GrammarBuilder builder;
   const Json none = Json::object();
-  return SchemaCompiler(none).compile_any_object();
+  const int32_t rule = builder.add_rule();
+  builder.define(rule, SchemaCompiler(builder, none).any_object());
+  return builder.build(rule);
 }
 
 }  // namespace nemoforge::grammar

@@ -74,7 +74,18 @@ Status read_prompts(const io::Json& body, const ServedModel& served, CompletionR
   return {};
 }
 
-// The tools that the answer may call; the template shows them to the model in any case.
+// The name that tool_choice demands a call of; empty where any tool will do.
+Result<std::string> named_tool(const io::Json& choice) {
+  if (choice == "required") return std::string();
+  const auto function = choice.find("function");
+  if (choice.value("type", io::Json()) != "function" || function == choice.end() || !function->is_object() ||
+      !function->contains("name") || !function->at("name").is_string())
+    return reject(
+        "tool_choice must name a function: {\"type\": \"function\", \"function\": {\"name\": ...}}.");
+  return function->at("name").get<std::string>();
+}
+
+// The tools that the answer may call, or must; the template shows them to the model in any case.
 Status read_tools(const io::Json& body, CompletionRequest& request) {
   const bool has_tools =
       is_given(body, "tools") && !(body.at("tools").is_array() && body.at("tools").empty());
@@ -82,15 +93,24 @@ Status read_tools(const io::Json& body, CompletionRequest& request) {
   if (choice == "none") return {};
   if (choice != "auto" && choice != "required" && !choice.is_object())
     return reject("tool_choice must be \"none\", \"auto\", \"required\" or an object.");
-  if (choice != "auto")
-    return error(ErrorCode::kUnsupported, "tool_choice other than \"auto\" and \"none\" is not supported.");
-  if (!has_tools) return {};
+  if (!has_tools) {
+    if (choice != "auto") return reject("tool_choice needs tools.");
+    return {};
+  }
   if (request.grammar != nullptr)
     return error(ErrorCode::kUnsupported,
                  "tools together with a demanded form of the answer are not supported.");
   if (!request.parameters.separate_reasoning)
     return error(ErrorCode::kUnsupported, "tools with separate_reasoning false are not supported.");
   NF_TRY(text::ToolSchemas tools, text::ToolSchemas::from_json(body.at("tools")));
+  if (choice != "auto") {
+    NF_TRY(const std::string name, named_tool(choice));
+    if (!name.empty() && !tools.has_tool(name))
+      return reject(fmt::format("tool_choice names {}, which is not among tools.", name));
+    NF_TRY(grammar::Grammar calls,
+           grammar::from_tool_calls(body.at("tools"), name, request.parameters.parallel_tool_calls));
+    request.grammar = std::make_shared<const grammar::Grammar>(std::move(calls));
+  }
   request.tools = std::make_shared<const text::ToolSchemas>(std::move(tools));
   return {};
 }

@@ -186,9 +186,8 @@ class ClientTest(unittest.TestCase):
         off = self.client.chat.completions.create(tool_choice="none", **parameters).choices[0]
         self.assertIsNone(off.message.tool_calls)
         self.assertIn("<tool_call>", off.message.content)
-        with self.assertRaises(openai.BadRequestError) as raised:
-            self.client.chat.completions.create(tool_choice="required", **parameters)
-        self.assertEqual(raised.exception.param, "tool_choice")
+        required = self.client.chat.completions.create(tool_choice="required", **parameters).choices[0]
+        self.assertEqual(json.loads(required.message.tool_calls[0].function.arguments), {"minutes": 5, "label": "tea"})
 
     def test_n_stop_seed(self):
         first = self.chat(n=3, max_tokens=12, seed=5)
@@ -250,6 +249,29 @@ class ClientTest(unittest.TestCase):
         with self.assertRaises(openai.BadRequestError) as raised:
             self.chat(top_p=3)
         self.assertEqual(raised.exception.param, "top_p")
+
+    def test_a_required_and_a_named_tool_are_called(self):
+        other = {"type": "function", "function": {"name": "stop_all"}}
+        named = {"type": "function", "function": {"name": "set_timer"}}
+        for choice in ("required", named):
+            for temperature in (0, 1.5):
+                parameters = {"tools": [*TIMER_TOOLS, other], "tool_choice": choice, "temperature": temperature, "seed": 5, "max_tokens": 400,
+                              "extra_body": {"thinking_token_budget": 20}}
+                reply = self.chat(**parameters).choices[0]
+                self.assertTrue(reply.message.tool_calls, reply)
+                if choice == named:
+                    self.assertEqual({call.function.name for call in reply.message.tool_calls}, {"set_timer"})
+                if reply.finish_reason == "tool_calls":
+                    for call in reply.message.tool_calls:
+                        self.assertIsInstance(json.loads(call.function.arguments), dict)
+                chunks = list(self.chat(stream=True, **parameters))
+                pieces = [call for c in chunks if c.choices for call in c.choices[0].delta.tool_calls or []]
+                arguments = "".join(call.function.arguments or "" for call in pieces)
+                self.assertEqual(arguments, "".join(call.function.arguments for call in reply.message.tool_calls))
+        for choice in ("required", {"type": "function", "function": {"name": "unknown"}}, "sometimes"):
+            tools = [] if choice == "required" else TIMER_TOOLS
+            answer = self.http.post("/v1/chat/completions", json={"messages": MESSAGES, "tools": tools, "tool_choice": choice})
+            self.assertEqual((answer.status_code, answer.json()["error"]["param"]), (400, "tool_choice"))
 
     def test_a_json_schema_is_enforced_after_the_thought(self):
         class Sum(pydantic.BaseModel):

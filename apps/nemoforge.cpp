@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   add_logits_command(app, outcome);
   add_bench_command(app, outcome);
   add_serve_command(app, outcome);
+  add_launch_command(app, outcome);
   add_doctor_command(app, outcome);
 
   try {

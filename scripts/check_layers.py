@@ -25,6 +25,7 @@ MAY_INCLUDE = {
     "dataset": {"text", "store", "io"},
     "report": {"text", "store", "io"},
     "server": {"engine", "grammar", "text", "sampling", "io"},
+    "launch": {"io"},
     "train": {"model", "ops", "io", "text"},
     "cli": None,  # everything
 }

@@ -39,6 +39,7 @@ void add_dataset_command(CLI::App& app, Outcome& outcome);
 void add_report_command(CLI::App& app, Outcome& outcome);
 void add_bench_command(CLI::App& app, Outcome& outcome);
 void add_serve_command(CLI::App& app, Outcome& outcome);
+void add_launch_command(CLI::App& app, Outcome& outcome);
 void add_finetune_command(CLI::App& app, Outcome& outcome);
 void add_merge_command(CLI::App& app, Outcome& outcome);
 void add_forge_command(CLI::App& app, Outcome& outcome);

@@ -19,13 +19,17 @@ void request_stop(int /*signal*/) {
 }  // namespace
 
 void install_interrupt_handler() {
-  stop_requested.store(false);
+  if (stop_requested.load()) return;
   struct sigaction action {};
   action.sa_handler = request_stop;
   ::sigemptyset(&action.sa_mask);
   // No SA_RESTART: a blocked read or poll returns at once, so that its caller looks at the flag.
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+}
+
+void clear_interrupt() {
+  stop_requested.store(false);
 }
 
 bool interrupted() {

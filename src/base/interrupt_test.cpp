@@ -35,6 +35,22 @@ TEST(Interrupt, first_signal_sets_the_flag) {
   }
 }
 
+TEST(Interrupt, is_kept_until_it_is_cleared) {
+  const int status = run_in_child([] {
+    install_interrupt_handler();
+    raise(SIGINT);
+    install_interrupt_handler();
+    if (!interrupted()) _exit(2);
+    clear_interrupt();
+    install_interrupt_handler();
+    if (interrupted()) _exit(3);
+    raise(SIGINT);
+    _exit(interrupted() ? 7 : 4);
+  });
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
 TEST(Interrupt, second_signal_ends_the_process) {
   const int status = run_in_child([] {
     install_interrupt_handler();

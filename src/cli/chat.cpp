@@ -91,6 +91,7 @@ class Conversation {
     NF_TRY(engine::Request request,
            make_request(config_.generation, generator_.tokenizer->encode(prompt), generator_.loaded.adapter));
     // Ctrl-C from here on ends this answer alone.
+    clear_interrupt();
     install_interrupt_handler();
     text::ReasoningParser parser = text::ReasoningParser::for_prompt(prompt);
     text::ReasoningDelta whole;

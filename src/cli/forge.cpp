@@ -1,6 +1,7 @@
 // nemoforge forge: the whole round. Trace, verify, dataset, finetune, trace again on the problems held out,
 // and a report of pass@1 before and after. Each stage is the command of its name, run in this process with
 // the line that is printed, and resumes as it does.
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,6 +18,8 @@
 #include "cli/standard_input.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "trace/id_pattern.h"
+#include "trace/problem.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -111,12 +114,12 @@ Status write_report(const ForgeCommand& forge) {
   NF_TRY(const PassCounts after, count_held_out_passes(forge.path("after")));
   NF_TRY(const PassComparison result, compare_passes(before, after, forge.seed));
   io::Json problems = io::Json::object();
-  for (const auto& [id, count] : before) {
-    const PassCount& then = after.at(id);
-    problems[id] = {{"before", {count.num_correct, count.num_samples}},
-                    {"after", {then.num_correct, then.num_samples}}};
-  }
-  const io::Json json = {{"num_problems", before.size()},
+  const auto add_counts = [&problems](const char* name, const PassCounts& counts) {
+    for (const auto& [id, count] : counts) problems[id][name] = {count.num_correct, count.num_samples};
+  };
+  add_counts("before", before);
+  add_counts("after", after);
+  const io::Json json = {{"num_problems", result.num_problems},
                          {"pass_at_1_before", result.before},
                          {"pass_at_1_after", result.after},
                          {"before_interval_95", interval_json(result.before_interval)},
@@ -131,15 +134,30 @@ Status write_report(const ForgeCommand& forge) {
   };
   return write_standard_output(
       fmt::format("\npass@1 on {} problems held out (95% intervals, bootstrap over problems)\n",
-                  before.size()) +
+                  result.num_problems) +
       row("before", result.before, result.before_interval) +
       row("after", result.after, result.after_interval) +
       row("difference", result.after - result.before, result.difference_interval) +
       forge.path("report.json") + "\n");
 }
 
+// Before hours of work rather than after them: both sides of the split have problems.
+Status check_problems(const ForgeCommand& forge) {
+  NF_TRY(const trace::IdPattern held_out, trace::IdPattern::compile(forge.held_out_pattern));
+  NF_TRY(const std::vector<trace::Problem> problems, trace::load_problems(forge.problems));
+  const auto num_held_out = std::count_if(problems.begin(), problems.end(),
+                                          [&](const auto& problem) { return held_out.matches(problem.id); });
+  const auto num_problems = static_cast<int64_t>(problems.size());
+  if (num_held_out > 0 && num_held_out < num_problems) return {};
+  return error(ErrorCode::kInvalidArgument,
+               fmt::format("--held-out '{}' matches {} of the {} problems in {}: some must be left to train "
+                           "on, and some to measure with",
+                           forge.held_out_pattern, num_held_out, num_problems, forge.problems));
+}
+
 Status run_forge(ForgeCommand& forge) {
   if (forge.run.empty()) forge.run = forge.path("before");
+  NF_RETURN_IF_ERROR(check_problems(forge));
   install_interrupt_handler();
   std::error_code failure;
   fs::create_directories(forge.out, failure);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "report/report.h"
 #include "store/problem_split.h"
 #include "store/run_store.h"
 
@@ -34,12 +35,12 @@ Result<PassCounts> count_held_out_passes(const std::string& run_dir) {
   NF_RETURN_IF_ERROR(run.for_each_trace([&](store::JudgedTrace&& judged) {
     const auto split = splits.find(judged.trace.problem_id);
     if (split == splits.end() || split->second != store::Split::kHeldOut) return true;
-    PassCount& count = counts[judged.trace.problem_id];
-    ++count.num_samples;
     if (!judged.verdict) {
       ++num_unverified;
-    } else if (judged.verdict->correct) {
-      ++count.num_correct;
+    } else if (report::is_about_candidate(judged.verdict->verdict)) {
+      PassCount& count = counts[judged.trace.problem_id];
+      ++count.num_samples;
+      if (judged.verdict->correct) ++count.num_correct;
     }
     return true;
   }));
@@ -55,15 +56,12 @@ Result<PassComparison> compare_passes(const PassCounts& before, const PassCounts
   std::vector<std::pair<double, double>> rates;
   for (const auto& [id, count] : before) {
     const auto found = after.find(id);
-    if (found == after.end()) {
-      return error(ErrorCode::kInvalidData, "problem " + id + " was measured before training, not after");
-    }
-    rates.emplace_back(rate(count), rate(found->second));
+    if (found != after.end()) rates.emplace_back(rate(count), rate(found->second));
   }
-  if (rates.empty() || after.size() != before.size()) {
-    return error(ErrorCode::kInvalidData, std::to_string(before.size()) +
-                                              " problems were measured before training, " +
-                                              std::to_string(after.size()) + " after");
+  if (rates.empty()) {
+    return error(ErrorCode::kInvalidData,
+                 "no held-out problem was measured both before and after training: " +
+                     std::to_string(before.size()) + " before, " + std::to_string(after.size()) + " after");
   }
   const auto num_problems = static_cast<double>(rates.size());
   std::vector<double> before_means;
@@ -83,6 +81,7 @@ Result<PassComparison> compare_passes(const PassCounts& before, const PassCounts
     differences.push_back((after_sum - before_sum) / num_problems);
   }
   PassComparison result;
+  result.num_problems = static_cast<int64_t>(rates.size());
   for (const auto& [first, second] : rates) {
     result.before += first / num_problems;
     result.after += second / num_problems;

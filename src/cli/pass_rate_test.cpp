@@ -38,8 +38,16 @@ TEST(PassRate, an_interval_of_many_problems_is_that_of_the_normal_approximation)
   EXPECT_NEAR(result->before_interval.high, 0.5 + 1.96 * 0.025, 0.005);
 }
 
-TEST(PassRate, rejects_runs_of_different_problems) {
-  EXPECT_FALSE(compare_passes(counts({1, 2}), counts({1}), 0).has_value());
+TEST(PassRate, a_problem_measured_once_only_counts_nowhere) {
+  const auto result = compare_passes(counts({1, 2}), counts({3}), 0);
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->num_problems, 1);
+  EXPECT_DOUBLE_EQ(result->before, 0.25);
+  EXPECT_DOUBLE_EQ(result->after, 0.75);
+}
+
+TEST(PassRate, rejects_runs_without_a_problem_in_common) {
+  EXPECT_FALSE(compare_passes({{"a", {1, 4}}}, {{"b", {1, 4}}}, 0).has_value());
   EXPECT_FALSE(compare_passes({}, {}, 0).has_value());
 }
 

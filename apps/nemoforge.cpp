@@ -3,8 +3,10 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "cli/command.h"
@@ -18,6 +20,16 @@ constexpr int kExitUsage = 2;
 int fail(const std::string& message) {
   std::cerr << "nemoforge: " << message << '\n';
   return kExitFailed;
+}
+
+// A mapped checkpoint that another process cuts short while it is read: a page of it is no more.
+void on_bus_error(int /*signal*/) {
+  constexpr std::string_view kMessage =
+      "nemoforge: a mapped file was cut short, or its disk failed, while it was read; do not change a "
+      "checkpoint in use\n";
+  // Nothing can be done where standard error is gone too.
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  ::_exit(kExitFailed);
 }
 
 int run(int argc, char** argv) {
@@ -49,6 +61,8 @@ int run(int argc, char** argv) {
   add_launch_command(app, outcome);
   add_doctor_command(app, outcome);
 
+  add_number_checks(app);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {
@@ -64,6 +78,7 @@ int main(int argc, char** argv) {
   nemoforge::init_logging();
   // A reader that goes away (a closed pipe) is a failed write, not a death without words.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGBUS, on_bus_error);
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {

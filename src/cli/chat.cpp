@@ -150,6 +150,7 @@ class Conversation {
 };
 
 Status run_chat(const ChatConfig& config) {
+  check_generation_flags(config.generation);
   engine::EngineConfig engine_config;
   engine_config.max_num_seqs = 1;
   NF_TRY(text::ChatTemplate chat_template, text::ChatTemplate::load(config.model.model));

@@ -27,6 +27,15 @@ struct Outcome {
 CLI::App* add_command(CLI::App& app, Outcome& outcome, const std::string& name,
                       const std::string& description, std::function<Status()> run);
 
+// Makes every numeric flag of `app` and its subcommands refuse what the conversion would take for another
+// number: NaN and infinities, a minus sign before an unsigned value, a value out of range. Called once all
+// commands are there.
+void add_number_checks(CLI::App& app);
+
+// For values of flags that code below the commands judges: throws CLI::ValidationError (exit code 2) with the
+// error's text.
+void check_flag(const std::string& flag, const Status& status);
+
 void add_generate_command(CLI::App& app, Outcome& outcome);
 void add_chat_command(CLI::App& app, Outcome& outcome);
 void add_tokenize_command(CLI::App& app, Outcome& outcome);

@@ -1,7 +1,6 @@
 // nemoforge doctor: what this machine has, what works with it, and how to mend the rest.
 #include <cstdio>
 #include <fstream>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/standard_input.h"
 #include "io/json.h"
 #include "verify/python_environment.h"
 
@@ -163,6 +163,7 @@ Status run_doctor(const DoctorConfig& config) {
   const std::vector<Finding> findings = {examine_processor(),    examine_memory(), examine_gpu(),
                                          examine_cuda_toolkit(), examine_python(), examine_sandbox()};
   bool broken = false;
+  std::string text;
   io::Json report = io::Json::array();
   for (const Finding& finding : findings) {
     broken = broken || finding.health == Health::kBroken;
@@ -174,11 +175,11 @@ Status run_doctor(const DoctorConfig& config) {
                         {"mend", finding.mend}});
       continue;
     }
-    std::cout << fmt::format("{:<13} {:<7} {}\n{:<22}{}\n", finding.part, health_word(finding.health),
-                             finding.found, "", finding.enables);
-    if (!finding.mend.empty()) std::cout << fmt::format("{:<22}mend: {}\n", "", finding.mend);
+    text += fmt::format("{:<13} {:<7} {}\n{:<22}{}\n", finding.part, health_word(finding.health),
+                        finding.found, "", finding.enables);
+    if (!finding.mend.empty()) text += fmt::format("{:<22}mend: {}\n", "", finding.mend);
   }
-  if (config.json) std::cout << io::dump_json(report) << '\n';
+  NF_RETURN_IF_ERROR(write_standard_output(config.json ? io::dump_json(report) + "\n" : text));
   if (broken)
     return error(ErrorCode::kUnavailable,
                  "a part that nemoforge needs is broken; the report above says how to mend it");

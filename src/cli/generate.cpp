@@ -36,8 +36,7 @@ Result<std::vector<int32_t>> parse_prompt_ids(const std::string& text) {
     int32_t id = 0;
     const auto [next, failure] = std::from_chars(place, end, id);
     if (failure != std::errc() || (next != end && *next != ',')) {
-      return error(ErrorCode::kInvalidArgument,
-                   "--prompt-ids expects token ids separated by commas, got '" + text + "'");
+      return error(ErrorCode::kInvalidArgument, "expected token ids separated by commas, got '" + text + "'");
     }
     ids.push_back(id);
     if (next == end) return ids;
@@ -52,7 +51,6 @@ Result<io::Json> read_messages(const std::string& path) {
 }
 
 Result<std::vector<int32_t>> prompt_of(const GenerateConfig& config, const text::Tokenizer& tokenizer) {
-  if (!config.prompt_ids.empty()) return parse_prompt_ids(config.prompt_ids);
   if (config.messages.empty()) return tokenizer.encode(config.prompt);
   NF_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::load(config.model.model));
   NF_TRY(io::Json body, read_messages(config.messages));
@@ -108,11 +106,21 @@ Status run_generate(const GenerateConfig& config) {
                           (config.prompt_ids.empty() ? 0 : 1);
   if (num_prompts != 1)
     throw CLI::ValidationError("generate", "give one of --prompt, --messages, --prompt-ids");
+  check_generation_flags(config.generation);
+  std::vector<int32_t> given_ids;
+  if (!config.prompt_ids.empty()) {
+    auto parsed = parse_prompt_ids(config.prompt_ids);
+    if (!parsed) throw CLI::ValidationError("--prompt-ids", parsed.error().message);
+    given_ids = *std::move(parsed);
+  }
   install_interrupt_handler();
   engine::EngineConfig engine_config;
   engine_config.max_num_seqs = 1;
   NF_TRY(Generator generator, make_generator(config.model, engine_config));
-  NF_TRY(const std::vector<int32_t> prompt_token_ids, prompt_of(config, *generator.tokenizer));
+  std::vector<int32_t> prompt_token_ids = std::move(given_ids);
+  if (prompt_token_ids.empty()) {
+    NF_TRY(prompt_token_ids, prompt_of(config, *generator.tokenizer));
+  }
   NF_TRY(engine::Request request,
          make_request(config.generation, prompt_token_ids, generator.loaded.adapter));
 

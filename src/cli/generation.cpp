@@ -1,9 +1,12 @@
 #include "cli/generation.h"
 
 #include <charconv>
+#include <limits>
 #include <utility>
 
 #include <CLI/CLI.hpp>
+
+#include "cli/command.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -54,6 +57,15 @@ void add_generation_flags(CLI::App& command, GenerationFlags& flags) {
   command
       .add_option("--reasoning-budget", flags.reasoning_budget, "Most tokens of the thought before </think>")
       ->check(CLI::NonNegativeNumber);
+}
+
+void check_generation_flags(const GenerationFlags& flags) {
+  const auto request = make_request(flags, {}, nullptr);
+  if (!request) throw CLI::ValidationError("--logit-bias", request.error().message);
+  check_flag("sampling", sampling::validate(request->sampling, std::numeric_limits<int32_t>::max()));
+  for (const std::string& stop : flags.stop) {
+    if (stop.empty()) throw CLI::ValidationError("--stop", "a stop string must not be empty");
+  }
 }
 
 Result<engine::Request> make_request(const GenerationFlags& flags, std::vector<int32_t> prompt_token_ids,

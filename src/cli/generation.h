@@ -31,6 +31,9 @@ struct GenerationFlags {
 
 void add_generation_flags(CLI::App& command, GenerationFlags& flags);
 
+// Throws CLI::ValidationError for values that no request may have, before anything is loaded.
+void check_generation_flags(const GenerationFlags& flags);
+
 // kInvalidArgument for a --logit-bias that is not ID=BIAS.
 [[nodiscard]] Result<engine::Request> make_request(const GenerationFlags& flags,
                                                    std::vector<int32_t> prompt_token_ids,

@@ -1,6 +1,10 @@
 #include "cli/standard_input.h"
 
+#include <cerrno>
+#include <cstring>
 #include <iostream>
+
+#include <unistd.h>
 
 namespace nemoforge::cli {
 
@@ -8,12 +12,16 @@ Result<std::string> read_standard_input() {
   constexpr size_t kMaxBytes = size_t{1} << 30;
   std::string text;
   char buffer[1 << 16];
-  while (std::cin.read(buffer, sizeof(buffer)), std::cin.gcount() > 0) {
-    text.append(buffer, static_cast<size_t>(std::cin.gcount()));
+  // Not through std::cin, which takes what cannot be read (a folder) for empty.
+  for (;;) {
+    const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0)
+      return error(ErrorCode::kIo, std::string("cannot read standard input: ") + std::strerror(errno));
+    if (count == 0) return text;
+    text.append(buffer, static_cast<size_t>(count));
     if (text.size() > kMaxBytes) return error(ErrorCode::kInvalidData, "standard input is larger than 1 GiB");
   }
-  if (std::cin.bad()) return error(ErrorCode::kIo, "cannot read standard input");
-  return text;
 }
 
 Status convert_lines(const std::function<Result<std::string>(std::string_view)>& convert) {

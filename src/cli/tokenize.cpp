@@ -81,7 +81,8 @@ void add_tokenize_command(CLI::App& app, Outcome& outcome) {
       add_command(app, outcome, "tokenize", "Text on standard input to a JSON array of token ids",
                   [config] { return run_tokenize(*config); });
   command->add_option("--model", config->model, "Checkpoint folder (tokenizer.json)")->required();
-  command->add_flag("--jsonl", config->jsonl, "One JSON string a line in, one array a line out");
+  command->add_flag("--jsonl", config->jsonl,
+                    "One JSON string a line in, one array a line out; blank lines are skipped");
   command->add_flag("--add-special-tokens", config->add_special_tokens,
                     "Add what the tokenizer's post-processor has around a text");
 }
@@ -92,7 +93,8 @@ void add_detokenize_command(CLI::App& app, Outcome& outcome) {
       add_command(app, outcome, "detokenize", "A JSON array of token ids on standard input to text",
                   [config] { return run_detokenize(*config); });
   command->add_option("--model", config->model, "Checkpoint folder (tokenizer.json)")->required();
-  command->add_flag("--jsonl", config->jsonl, "One array a line in, one JSON string a line out");
+  command->add_flag("--jsonl", config->jsonl,
+                    "One array a line in, one JSON string a line out; blank lines are skipped");
   command->add_flag("--skip-special-tokens", config->skip_special_tokens,
                     "Leave special tokens out of the text");
 }

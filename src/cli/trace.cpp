@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,14 +59,35 @@ struct TraceCommand {
   bool json = false;
 };
 
+trace::NumberRanges ranges_of_flag(const std::string& flag, const std::string& text) {
+  auto ranges = trace::parse_number_ranges(text);
+  if (!ranges) throw CLI::ValidationError(flag, ranges.error().message);
+  return *std::move(ranges);
+}
+
+void check_pattern(const std::string& flag, const std::string& pattern) {
+  const auto compiled = trace::IdPattern::compile(pattern);
+  if (!compiled) throw CLI::ValidationError(flag, compiled.error().message);
+}
+
+void check_sampling(const trace::SamplingSettings& settings) {
+  sampling::SamplingParams params;
+  params.temperature = static_cast<float>(settings.temperature);
+  params.top_p = static_cast<float>(settings.top_p);
+  params.top_k = static_cast<int32_t>(settings.top_k);
+  params.min_p = static_cast<float>(settings.min_p);
+  check_flag("sampling", sampling::validate(params, std::numeric_limits<int32_t>::max()));
+}
+
 Result<std::vector<trace::Problem>> problems_of(const TraceCommand& command) {
   trace::ProblemFilter filter;
   if (!command.levels.empty()) {
-    NF_TRY(filter.levels, trace::parse_number_ranges(command.levels));
+    filter.levels = ranges_of_flag("--levels", command.levels);
   }
   if (!command.ids.empty()) {
-    NF_TRY(filter.numbers, trace::parse_number_ranges(command.ids));
+    filter.numbers = ranges_of_flag("--ids", command.ids);
   }
+  check_pattern("--filter", command.filter);
   filter.id_pattern = command.filter;
   return trace::load_problems(command.problems, filter);
 }
@@ -206,6 +228,8 @@ Status run_trace(TraceCommand& command) {
   if (command.trace.target_speedup && command.trace.num_attempts == 1) {
     throw CLI::ValidationError("--target-speedup", "needs --attempts 2 or more");
   }
+  check_sampling(command.trace.sampling);
+  check_pattern("--held-out", command.held_out_pattern);
   install_interrupt_handler();
   NF_TRY(const std::optional<verify::Verifier> verifier, verifier_of(command));
   if (verifier) command.trace.verify = [&] { return verify_run(command, *verifier); };

@@ -151,11 +151,11 @@ RunStore::~RunStore() = default;
 Result<RunStore> RunStore::open(const std::string& dir, Access access, const Invocation& invocation) {
   auto state = std::make_unique<State>();
   const std::string path = (std::filesystem::path(dir) / kDatabaseName).string();
+  if (access != Access::kTrace && !std::filesystem::exists(path)) {
+    return error(ErrorCode::kNotFound, "there is no run in " + dir + ": " + kDatabaseName + " is missing",
+                 "nemoforge trace creates one");
+  }
   if (access == Access::kRead) {
-    if (!std::filesystem::exists(path)) {
-      return error(ErrorCode::kNotFound, "there is no run in " + dir + ": " + kDatabaseName + " is missing",
-                   "nemoforge trace creates one");
-    }
     NF_TRY(state->database, Database::open(path, true));
     NF_RETURN_IF_ERROR(check_schema(state->database));
     return RunStore(std::move(state));

@@ -104,7 +104,7 @@ class RunStore {
 
   // Opens the run in `dir`. A writer creates the folder and the database where they are missing and records
   // its invocation; it holds the lock of its kind while it lives, and a second one gets kUnavailable with the
-  // holder's process id. A reader gets kNotFound where there is no run.
+  // holder's process id. Only kTrace creates a run; the others get kNotFound where there is none.
   [[nodiscard]] static Result<RunStore> open(const std::string& dir, Access access,
                                              const Invocation& invocation = {});
 

@@ -114,6 +114,46 @@ class ExitCodes(CommandTest):
         self.failure(2, "generate", "--model", DEMO, "--prompt", "x", "--temperature", "hot")
         self.failure(2, "tokenize")
 
+    def test_a_flag_out_of_range_is_2_before_anything_is_loaded(self):
+        flags = {
+            "--temperature": ("-1", "nan", "inf"), "--top-p": ("1.5", "nan"), "--min-p": ("2",), "--repetition-penalty": ("0",),
+            "--presence-penalty": ("3",), "--logit-bias": ("5", "5=x"), "--min-tokens": ("-1",), "--stop": ("",), "--logprobs": ("-1",),
+            "--seed": ("-1", "99999999999999999999999", "0x5"), "--max-tokens": ("0",),
+        }
+        for flag, values in flags.items():
+            for value in values:
+                self.failure(2, "generate", "--model", "/nowhere", "--prompt", "a", flag, value)
+        self.failure(2, "generate", "--model", "/nowhere", "--prompt-ids", "5,9,")
+        run_dir = self.folder / "run"
+        for flag, value in (("--temperature", "nan"), ("--ids", "5-1"), ("--filter", "("), ("--seed", "-1")):
+            self.failure(2, "trace", "--model", DEMO, "--problems", ROOT / "problems" / "bundled", "--run", run_dir, flag, value)
+        self.failure(2, "dataset", "--run", run_dir, "--out", self.folder / "x.jsonl", "--min-speedup", "nan")
+        self.assertFalse(run_dir.exists())
+
+    def test_only_trace_creates_a_run(self):
+        run_dir = self.folder / "none"
+        for command in ("verify", "report"):
+            self.assertIn("there is no run in", self.failure(1, command, "--run", run_dir))
+        self.assertFalse(run_dir.exists())
+
+    def test_standard_input_that_cannot_be_read_is_1(self):
+        folder = os.open(self.folder, os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        done = subprocess.run([BINARY, "tokenize", "--model", DEMO], stdin=folder, capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+
+    def test_a_shard_cut_short_while_it_is_read_is_one_sentence(self):
+        copy = self.folder / "demo"
+        shutil.copytree(DEMO, copy)
+        process = subprocess.Popen([BINARY, "generate", "--model", copy, "--prompt", "x", "--max-tokens", "3000", "--ignore-eos"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)  # it is generating
+        with open(sorted(copy.glob("*.safetensors"))[0], "r+b") as file:
+            file.truncate(20000)
+        message = process.communicate(timeout=300)[1].decode()
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("cut short", message)
+
     def test_a_missing_checkpoint_is_1_and_named(self):
         self.assertIn("/nowhere", self.failure(1, "generate", "--model", "/nowhere", "--prompt", "x"))
 

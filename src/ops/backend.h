@@ -68,6 +68,12 @@ class Backend {
   // Runs `ops`, which calls ops of this backend and nothing that waits for the device. A backend may record
   // what they do, and at a later call with an equal key repeat that in place of calling `ops`.
   virtual void replay(const ReplayKey& /*key*/, const std::function<void()>& ops) { ops(); }
+  // Runs two lists of ops of which neither reads or overwrites what the other writes. A backend may let them
+  // overlap; ops called afterwards find both done.
+  virtual void concurrently(const std::function<void()>& first, const std::function<void()>& second) {
+    first();
+    second();
+  }
 
   virtual void embedding(const EmbeddingArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;

@@ -8,10 +8,26 @@
 #include "ops/device_choice.h"
 
 namespace nemoforge::ops {
-CudaBackend::CudaBackend() {
-  CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+namespace {
+
+OpStream make_stream() {
+  cudaStream_t stream = nullptr;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  int device = 0;
+  int major = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return OpStream(stream, major >= 9);
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend() : stream_(make_stream()), other_stream_(make_stream()) {
   CUDA_CHECK(cublasLtCreate(&cublas_));
   CUDA_CHECK(cudaMalloc(&cublas_workspace_, kCublasWorkspaceBytes));
+  CUDA_CHECK(cudaMalloc(&other_cublas_workspace_, kCublasWorkspaceBytes));
+  CUDA_CHECK(cudaEventCreateWithFlags(&lanes_part_, cudaEventDisableTiming));
+  CUDA_CHECK(cudaEventCreateWithFlags(&lanes_meet_, cudaEventDisableTiming));
 }
 
 CudaBackend::~CudaBackend() {
@@ -19,8 +35,12 @@ CudaBackend::~CudaBackend() {
   if (cudaStreamSynchronize(stream_) != cudaSuccess) log_error_line("the CUDA context was lost");
   forget_recordings();
   cudaFree(cublas_workspace_);
+  cudaFree(other_cublas_workspace_);
   cublasLtDestroy(cublas_);
+  cudaEventDestroy(lanes_part_);
+  cudaEventDestroy(lanes_meet_);
   cudaStreamDestroy(stream_);
+  cudaStreamDestroy(other_stream_);
 }
 
 Result<Buffer> CudaBackend::allocate(int64_t num_bytes) {
@@ -95,6 +115,30 @@ void CudaBackend::record(const ReplayKey& key, const std::function<void()>& ops)
   CUDA_CHECK(status);
 }
 
+void CudaBackend::swap_lanes() {
+  std::swap(stream_, other_stream_);
+  std::swap(cublas_workspace_, other_cublas_workspace_);
+  std::swap(scratch_, other_scratch_);
+}
+
+void CudaBackend::concurrently(const std::function<void()>& first, const std::function<void()>& second) {
+  CUDA_CHECK(cudaEventRecord(lanes_part_, stream_));
+  CUDA_CHECK(cudaStreamWaitEvent(other_stream_, lanes_part_));
+  other_stream_.start_next_alone();
+  first();
+  swap_lanes();
+  try {
+    second();
+  } catch (...) {
+    swap_lanes();
+    throw;
+  }
+  swap_lanes();
+  CUDA_CHECK(cudaEventRecord(lanes_meet_, other_stream_));
+  CUDA_CHECK(cudaStreamWaitEvent(stream_, lanes_meet_));
+  stream_.start_next_alone();
+}
+
 void CudaBackend::forget_recordings() {
   for (const auto& [key, recording] : recordings_) {
     if (recording.graph != nullptr) cudaGraphExecDestroy(recording.graph);
@@ -109,8 +153,8 @@ void CudaBackend::fill_zero(void* device, int64_t num_bytes) {
 void* CudaBackend::scratch(ScratchPurpose purpose, int64_t num_bytes) {
   Buffer& buffer = scratch_[purpose];
   if (buffer.num_bytes() < num_bytes) {
-    // Work that uses the old memory is still in the stream.
-    synchronize();
+    // Work that uses the old memory is still in a stream.
+    CUDA_CHECK(cudaDeviceSynchronize());
     forget_recordings();
     auto grown = allocate(num_bytes);
     if (!grown) throw CudaError(grown.error().to_string());

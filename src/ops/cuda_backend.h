@@ -1,5 +1,6 @@
 // One NVIDIA GPU. Each op's member function stands in its folder, in <op>_cuda.cu. All work goes to one
-// stream, in the order of the calls; nothing synchronises with the host but upload, download and synchronize.
+// stream, in the order of the calls, but for the second list of concurrently(); nothing synchronises with the
+// host but upload, download and synchronize.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <cuda_runtime.h>
 
 #include "ops/backend.h"
+#include "ops/cuda_stream.cuh"
 
 namespace nemoforge::ops {
 
@@ -23,6 +25,7 @@ enum class ScratchPurpose : uint8_t {
   kWeightAsFloat,
   kOutAsFloat,
   kLoraInner,
+  kExpertCounts,
   kAttentionPartials
 };
 
@@ -44,6 +47,7 @@ class CudaBackend final : public Backend {
   [[nodiscard]] std::optional<DeviceMemory> device_memory() const override;
   void copy(const void* from, void* to, int64_t num_bytes) override;
   void replay(const ReplayKey& key, const std::function<void()>& ops) override;
+  void concurrently(const std::function<void()>& first, const std::function<void()>& second) override;
   void fill_zero(void* device, int64_t num_bytes) override;
   void synchronize() override;
 
@@ -79,11 +83,19 @@ class CudaBackend final : public Backend {
   using MatmulKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, DType, DType>;
   struct MatmulPlan;
 
-  cudaStream_t stream_ = nullptr;
+  // Changes to the other lane: stream, cuBLASLt's workspace and scratch memory.
+  void swap_lanes();
+
   cublasLtHandle_t cublas_ = nullptr;
-  void* cublas_workspace_ = nullptr;
   std::map<MatmulKey, std::shared_ptr<MatmulPlan>> matmul_plans_;
+  OpStream stream_;
+  void* cublas_workspace_ = nullptr;
   std::map<ScratchPurpose, Buffer> scratch_;
+  OpStream other_stream_;
+  void* other_cublas_workspace_ = nullptr;
+  std::map<ScratchPurpose, Buffer> other_scratch_;
+  cudaEvent_t lanes_part_ = nullptr;
+  cudaEvent_t lanes_meet_ = nullptr;
 
   // A step that was seen: once (no graph yet: its scratch has grown, its library's plans are made), or
   // recorded.

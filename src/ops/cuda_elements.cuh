@@ -1,10 +1,13 @@
 // Elements of tensors in device code: as fp32, whatever they are stored as.
 #pragma once
 
+#include <cstdint>
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include "tensor/dtype.h"
+#include "tensor/tensor_view.h"
 
 namespace nemoforge::ops {
 
@@ -49,6 +52,14 @@ template <typename T, int N>
 struct alignas(sizeof(T) * N) Pack {
   T values[N];
 };
+
+// Whether each row of `rows` is made of whole, aligned packs of N elements.
+template <int N>
+bool rows_aligned_to(const ConstTensorView& rows) {
+  const auto bytes = static_cast<uintptr_t>(N * dtype_bytes(rows.dtype()));
+  return rows.size(1) % N == 0 && rows.row_stride() % N == 0 &&
+         reinterpret_cast<uintptr_t>(rows.raw()) % bytes == 0;
+}
 
 __device__ inline float silu(float value) {
   return value / (1.0f + expf(-value));

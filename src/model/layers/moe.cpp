@@ -99,10 +99,8 @@ TensorView grouped_linear(const ForwardContext& context, const ConstTensorView& 
   return out;
 }
 
-}  // namespace
-
-MoeActivations moe(const ForwardContext& context, const MoeWeights& weights, const ConstTensorView& x) {
-  MoeActivations out;
+void routed_experts(const ForwardContext& context, const MoeWeights& weights, const ConstTensorView& x,
+                    MoeActivations& out) {
   route(context, weights, x, out);
   dispatch(context, x, out);
   const std::vector<SortedRun> runs = sorted_runs(context, out);
@@ -112,7 +110,15 @@ MoeActivations moe(const ForwardContext& context, const MoeWeights& weights, con
   context.backend.relu2({.x = out.up, .out = out.activated});
   out.expert_out = grouped_linear(context, out.activated, weights.down_proj, out.offsets, runs,
                                   LoraTarget::kExpertDownProj);
-  out.shared = shared_expert(context, weights.shared_experts, x);
+}
+
+}  // namespace
+
+MoeActivations moe(const ForwardContext& context, const MoeWeights& weights, const ConstTensorView& x) {
+  MoeActivations out;
+  // The choice of experts is a chain of small kernels that the shared expert's weights can be read beside.
+  context.backend.concurrently([&] { routed_experts(context, weights, x, out); },
+                               [&] { out.shared = shared_expert(context, weights.shared_experts, x); });
   out.out = context.take_f32(context.config.hidden_size);
   context.backend.moe_combine({.expert_out = out.expert_out,
                                .row_of = out.row_of,

@@ -52,6 +52,7 @@ __device__ int64_t place_of(const PagedRows& rows, int sequence, int position) {
 template <typename InT, typename CacheT>
 __global__ void append_rows(PagedRows rows, const InT* k, int64_t k_stride, const InT* v, int64_t v_stride,
                             int width, CacheT* k_cache, CacheT* v_cache) {
+  await_previous_kernel();
   const int row = static_cast<int>(blockIdx.x);
   const int sequence = sequence_of(rows, row);
   const int position = rows.context_lens[sequence] + row - rows.cu_seqlens[sequence];
@@ -154,11 +155,12 @@ void CudaBackend::kv_cache_append(const KvCacheAppendArgs& args) {
     dispatch_activation(args.cache.k.dtype(), [&](auto cache_tag) {
       using InT = DeviceType<typename decltype(in_tag)::type>;
       using CacheT = DeviceType<typename decltype(cache_tag)::type>;
-      append_rows<<<static_cast<unsigned>(args.rows->num_tokens), kAppendThreads, 0, stream_>>>(
-          paged_rows(*args.rows, args.cache.block_size()), static_cast<const InT*>(args.k.raw()),
-          args.k.row_stride(), static_cast<const InT*>(args.v.raw()), args.v.row_stride(),
-          static_cast<int>(args.k.size(1)), static_cast<CacheT*>(args.cache.k.raw()),
-          static_cast<CacheT*>(args.cache.v.raw()));
+      stream_.launch(append_rows<InT, CacheT>, static_cast<unsigned>(args.rows->num_tokens), kAppendThreads,
+                     0, paged_rows(*args.rows, args.cache.block_size()),
+                     static_cast<const InT*>(args.k.raw()), args.k.row_stride(),
+                     static_cast<const InT*>(args.v.raw()), args.v.row_stride(),
+                     static_cast<int>(args.k.size(1)), static_cast<CacheT*>(args.cache.k.raw()),
+                     static_cast<CacheT*>(args.cache.v.raw()));
     });
   });
   CUDA_CHECK(cudaGetLastError());

@@ -1,7 +1,10 @@
-// Split-KV decode attention. A block takes kSplitKeys keys of one key head of one sequence, for all the query
-// heads that share it: keys and values are read once, through shared memory, kTileKeys at a time. A warp owns
-// some of the query heads, a lane two keys of the tile for the scores and head_dim / 32 channels for the
-// sums. A second kernel merges the splits in order. The floor is the bytes of keys and values.
+// Split-KV decode attention. A block takes the keys of a split (keys_of_split: some multiple of kSplitKeys)
+// of one key head of one sequence, for all the query heads that share it: keys and values are read once,
+// through shared memory, kTileKeys at a time. A warp owns some of the query heads, a lane two keys of the
+// tile for the scores and head_dim / 32 channels for the sums. A second kernel merges the splits. The floor
+// is the bytes of keys and values.
+#include <algorithm>
+
 #include "base/integers.h"
 #include "ops/attention/attention_decode_cuda.h"
 #include "ops/cuda_check.h"
@@ -15,6 +18,7 @@ constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kTileKeys = 32;
 constexpr int kSplitKeys = 64;
+constexpr int kMaxSplits = 256;  // with two key heads, four blocks a multiprocessor of an H100
 constexpr int kKeysPerWarp = kTileKeys / kWarps;  // to copy
 constexpr int kMaxHeadDim = 128;
 constexpr int kMaxPerLane = kMaxHeadDim / 32;
@@ -35,6 +39,12 @@ struct DecodeShape {
   float scale;
 };
 
+// A function of the sequence's own length: its bits do not depend on the batch.
+__device__ int keys_of_split(int num_keys) {
+  constexpr int kKeys = kSplitKeys * kMaxSplits;
+  return kSplitKeys * ((num_keys + kKeys - 1) / kKeys);
+}
+
 __device__ float warp_max(float value) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2)
@@ -48,14 +58,16 @@ template <int kHeadsPerWarp, typename QT, typename CacheT>
 __global__ void __launch_bounds__(kThreads)
     attend_split(DecodeShape shape, const QT* q, int64_t q_stride, const CacheT* k_cache,
                  const CacheT* v_cache, float* partial) {
+  await_previous_kernel();
   extern __shared__ float shared[];
   const int split = static_cast<int>(blockIdx.x);
   const int kv_head = static_cast<int>(blockIdx.y);
   const int row = static_cast<int>(blockIdx.z);
   const int num_keys = shape.context_lens[row] + 1;
-  const int begin = split * kSplitKeys;
+  const int split_keys = keys_of_split(num_keys);
+  const int begin = split * split_keys;
   if (begin >= num_keys) return;
-  const int end = min(begin + kSplitKeys, num_keys);
+  const int end = min(begin + split_keys, num_keys);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int head_dim = shape.head_dim;
@@ -159,29 +171,40 @@ __global__ void __launch_bounds__(kThreads)
 // One block of head_dim threads a (head, row).
 template <typename OutT>
 __global__ void merge_splits(DecodeShape shape, const float* partial, OutT* out, int64_t out_stride) {
+  await_previous_kernel();
   const int head = static_cast<int>(blockIdx.x);
   const int row = static_cast<int>(blockIdx.y);
   const int channel = static_cast<int>(threadIdx.x);
-  const int num_splits = (shape.context_lens[row] + kSplitKeys) / kSplitKeys;
+  __shared__ float weights[kMaxSplits];
+  __shared__ float scratch[32];
+  const int num_keys = shape.context_lens[row] + 1;
+  const int split_keys = keys_of_split(num_keys);
+  const int num_splits = (num_keys + split_keys - 1) / split_keys;
   const int64_t stride = shape.head_dim + 2;
   const float* source =
       partial + (static_cast<int64_t>(row) * shape.num_heads + head) * shape.num_splits * stride;
   float maximum = -INFINITY;
-  float weight_sum = 0;
-  float sum = 0;
-  for (int split = 0; split < num_splits; ++split, source += stride) {
-    const float new_maximum = fmaxf(maximum, source[shape.head_dim]);
-    const float rescale = expf(maximum - new_maximum);
-    const float scale = expf(source[shape.head_dim] - new_maximum);
-    weight_sum = weight_sum * rescale + scale * source[shape.head_dim + 1];
-    sum = sum * rescale + scale * source[channel];
-    maximum = new_maximum;
+  for (int split = channel; split < num_splits; split += static_cast<int>(blockDim.x)) {
+    maximum = fmaxf(maximum, source[split * stride + shape.head_dim]);
   }
+  maximum = warp_max(maximum);
+  if (channel % 32 == 0) scratch[channel / 32] = maximum;
+  __syncthreads();  // every warp's maximum is written
+  for (int warp = 0; warp < shape.head_dim / 32; ++warp) maximum = fmaxf(maximum, scratch[warp]);
+  float weight_sum = 0;
+  for (int split = channel; split < num_splits; split += static_cast<int>(blockDim.x)) {
+    weights[split] = expf(source[split * stride + shape.head_dim] - maximum);
+    weight_sum += weights[split] * source[split * stride + shape.head_dim + 1];
+  }
+  weight_sum = block_sum(weight_sum, scratch);  // its barriers also order weights
+  float sum = 0;
+#pragma unroll 8
+  for (int split = 0; split < num_splits; ++split) sum += weights[split] * source[split * stride + channel];
   out[row * out_stride + head * shape.head_dim + channel] = from_float<OutT>(sum / weight_sum);
 }
 
 int64_t num_splits(const AttentionArgs& args) {
-  return ceil_div<int64_t>(args.rows->max_context_len, kSplitKeys);
+  return std::min<int64_t>(ceil_div<int64_t>(args.rows->max_context_len, kSplitKeys), kMaxSplits);
 }
 
 }  // namespace
@@ -197,7 +220,7 @@ int64_t decode_attention_bytes(const AttentionArgs& args) {
          int64_t{sizeof(float)};
 }
 
-void attention_decode(const AttentionArgs& args, float* partial, cudaStream_t stream) {
+void attention_decode(const AttentionArgs& args, float* partial, OpStream& stream) {
   const RaggedRows& rows = *args.rows;
   const DecodeShape shape{.num_heads = static_cast<int>(args.num_heads),
                           .num_kv_heads = static_cast<int>(args.num_kv_heads),
@@ -223,18 +246,18 @@ void attention_decode(const AttentionArgs& args, float* partial, cudaStream_t st
                           : heads <= 2 * kWarps ? attend_split<2, QT, CacheT>
                                                 : attend_split<4, QT, CacheT>;
       CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-      kernel<<<grid, kThreads, static_cast<size_t>(shared_bytes), stream>>>(
-          shape, static_cast<const QT*>(args.q.raw()), args.q.row_stride(),
-          static_cast<const CacheT*>(args.cache.k.raw()), static_cast<const CacheT*>(args.cache.v.raw()),
-          partial);
+      stream.launch(kernel, grid, kThreads, shared_bytes, shape, static_cast<const QT*>(args.q.raw()),
+                    args.q.row_stride(), static_cast<const CacheT*>(args.cache.k.raw()),
+                    static_cast<const CacheT*>(args.cache.v.raw()), partial);
     });
   });
   CUDA_CHECK(cudaGetLastError());
   dispatch_activation(args.out.dtype(), [&](auto out_tag) {
     using OutT = DeviceType<typename decltype(out_tag)::type>;
-    merge_splits<OutT><<<dim3(static_cast<unsigned>(args.num_heads), static_cast<unsigned>(rows.num_decode)),
-                         static_cast<unsigned>(args.head_dim), 0, stream>>>(
-        shape, partial, static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+    stream.launch(merge_splits<OutT>,
+                  dim3(static_cast<unsigned>(args.num_heads), static_cast<unsigned>(rows.num_decode)),
+                  static_cast<int>(args.head_dim), 0, shape, partial, static_cast<OutT*>(args.out.raw()),
+                  args.out.row_stride());
   });
   CUDA_CHECK(cudaGetLastError());
 }

@@ -1,9 +1,8 @@
 // Attention of decode rows with the keys split over blocks.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include "ops/attention/attention.h"
+#include "ops/cuda_stream.cuh"
 
 namespace nemoforge::ops {
 
@@ -16,6 +15,6 @@ namespace nemoforge::ops {
 
 // Rows [0, num_decode) of out. `partial` has decode_attention_bytes. A row's result depends on its sequence
 // alone: the splits begin at fixed positions.
-void attention_decode(const AttentionArgs& args, float* partial, cudaStream_t stream);
+void attention_decode(const AttentionArgs& args, float* partial, OpStream& stream);
 
 }  // namespace nemoforge::ops

@@ -1,5 +1,6 @@
 // Causal depthwise convolution. A thread owns one channel of one sequence and walks kRowsPerBlock rows with
-// the last taps in registers; a second kernel rolls the state, after every block of the first has read it.
+// the last taps in registers. Where no sequence has more rows than that (decode), the thread then rolls its
+// channel of the state; else a second kernel does, after every block of the first has read it.
 // Bytes moved: x and out once, (conv_kernel - 1) / kRowsPerBlock of x again.
 #include "base/integers.h"
 #include "ops/causal_conv1d/causal_conv1d.h"
@@ -30,16 +31,35 @@ __device__ float input_at(const XT* x, int64_t x_stride, const XT* state, int st
   return to_float(state[static_cast<int64_t>(state_rows + position) * channels + channel]);
 }
 
+// The last conv_kernel - 1 inputs of the channel become its state.
+template <typename XT>
+__device__ void roll_channel(const ConvRows& rows, int sequence, const XT* x, int64_t x_stride,
+                             int conv_kernel, XT* conv_state, int channels, int channel) {
+  const int first_row = rows.cu_seqlens[sequence];
+  const int num_rows = rows.cu_seqlens[sequence + 1] - first_row;
+  const int state_rows = conv_kernel - 1;
+  XT* state = conv_state + static_cast<int64_t>(rows.state_slots[sequence]) * state_rows * channels;
+  const XT* old_state = rows.context_lens[sequence] > 0 ? state : nullptr;
+  // Rising order: row i of the new state is row i + num_rows of the old one, which is not overwritten yet.
+  for (int i = 0; i < state_rows; ++i) {
+    state[static_cast<int64_t>(i) * channels + channel] = from_float<XT>(input_at(
+        x, x_stride, old_state, state_rows, channels, channel, first_row, num_rows - state_rows + i));
+  }
+}
+
+// A grid of one block along z rolls the state too.
 template <typename XT, typename WeightT, typename OutT>
 __global__ void convolve(ConvRows rows, const XT* x, int64_t x_stride, const WeightT* weight,
-                         const WeightT* bias, int conv_kernel, const XT* conv_state, int channels, OutT* out,
+                         const WeightT* bias, int conv_kernel, XT* conv_state, int channels, OutT* out,
                          int64_t out_stride) {
+  await_previous_kernel();
   const int channel = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const int sequence = static_cast<int>(blockIdx.y);
   const int first_row = rows.cu_seqlens[sequence];
   const int num_rows = rows.cu_seqlens[sequence + 1] - first_row;
   const int begin = static_cast<int>(blockIdx.z) * kRowsPerBlock;
-  if (channel >= channels || begin >= num_rows) return;
+  const bool rolls = conv_state != nullptr && gridDim.z == 1;
+  if (channel >= channels || (begin >= num_rows && !rolls)) return;
   const int end = min(begin + kRowsPerBlock, num_rows);
   const int state_rows = conv_kernel - 1;
   const XT* state =
@@ -68,24 +88,16 @@ __global__ void convolve(ConvRows rows, const XT* x, int64_t x_stride, const Wei
     }
     out[(first_row + row) * out_stride + channel] = from_float<OutT>(silu(sum));
   }
+  if (rolls) roll_channel(rows, sequence, x, x_stride, conv_kernel, conv_state, channels, channel);
 }
 
 template <typename XT>
 __global__ void roll_state(ConvRows rows, const XT* x, int64_t x_stride, int conv_kernel, XT* conv_state,
                            int channels) {
+  await_previous_kernel();
   const int channel = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (channel >= channels) return;
-  const int sequence = static_cast<int>(blockIdx.y);
-  const int first_row = rows.cu_seqlens[sequence];
-  const int num_rows = rows.cu_seqlens[sequence + 1] - first_row;
-  const int state_rows = conv_kernel - 1;
-  XT* state = conv_state + static_cast<int64_t>(rows.state_slots[sequence]) * state_rows * channels;
-  const XT* old_state = rows.context_lens[sequence] > 0 ? state : nullptr;
-  // Rising order: row i of the new state is row i + num_rows of the old one, which is not overwritten yet.
-  for (int i = 0; i < state_rows; ++i) {
-    state[static_cast<int64_t>(i) * channels + channel] = from_float<XT>(input_at(
-        x, x_stride, old_state, state_rows, channels, channel, first_row, num_rows - state_rows + i));
-  }
+  roll_channel(rows, static_cast<int>(blockIdx.y), x, x_stride, conv_kernel, conv_state, channels, channel);
 }
 
 }  // namespace
@@ -111,16 +123,16 @@ void CudaBackend::causal_conv1d(const CausalConv1dArgs& args) {
         dispatch_activation(args.out.dtype(), [&](auto out_tag) {
           using WeightT = DeviceType<typename decltype(weight_tag)::type>;
           using OutT = DeviceType<typename decltype(out_tag)::type>;
-          convolve<<<grid, kThreads, 0, stream_>>>(
-              rows, x, args.x.row_stride(), static_cast<const WeightT*>(args.weight.raw()),
-              static_cast<const WeightT*>(args.bias.raw()), conv_kernel, state, channels,
-              static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+          stream_.launch(convolve<XT, WeightT, OutT>, grid, kThreads, 0, rows, x, args.x.row_stride(),
+                         static_cast<const WeightT*>(args.weight.raw()),
+                         static_cast<const WeightT*>(args.bias.raw()), conv_kernel, state, channels,
+                         static_cast<OutT*>(args.out.raw()), args.out.row_stride());
         });
       });
     CUDA_CHECK(cudaGetLastError());
-    if (state != nullptr) {
-      roll_state<<<dim3(grid.x, grid.y), kThreads, 0, stream_>>>(rows, x, args.x.row_stride(), conv_kernel,
-                                                                 state, channels);
+    if (state != nullptr && (ragged.num_tokens == 0 || grid.z > 1)) {
+      stream_.launch(roll_state<XT>, dim3(grid.x, grid.y), kThreads, 0, rows, x, args.x.row_stride(),
+                     conv_kernel, state, channels);
       CUDA_CHECK(cudaGetLastError());
     }
   });

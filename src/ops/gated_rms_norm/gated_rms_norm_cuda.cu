@@ -1,5 +1,5 @@
 // Gated group norm: one block a (row, group), the group's gated values in registers.
-// channels / num_groups <= kThreads * kMaxPerThread (checked before launch).
+// channels / num_groups <= kMaxGroupSize (checked before launch).
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
 #include "ops/cuda_elements.cuh"
@@ -9,16 +9,18 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr int kMaxPerThread = 16;  // groups of up to 8192 channels (Nemotron-3-Nano's have 512)
+constexpr int kMaxGroupSize = 8192;
+// Nemotron-3-Nano's groups: few threads with several loads each keep more blocks at work.
+constexpr int kSmallGroupSize = 512;
 
-template <typename YT, typename ZT, typename WeightT, typename OutT>
+template <int kThreads, int kMaxPerThread, typename YT, typename ZT, typename WeightT, typename OutT>
 __global__ void gated_rms_norm_group_in_registers(const YT* y, int64_t y_stride, const ZT* z,
                                                   int64_t z_stride, const WeightT* weight, float epsilon,
                                                   int group_size, OutT* out, int64_t out_stride) {
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x;
   const int first_channel = static_cast<int>(blockIdx.y) * group_size;
+  await_previous_kernel();
   float gated[kMaxPerThread];
   float sum_of_squares = 0;
 #pragma unroll
@@ -45,7 +47,7 @@ __global__ void gated_rms_norm_group_in_registers(const YT* y, int64_t y_stride,
 void CudaBackend::gated_rms_norm(const GatedRmsNormArgs& args) {
   check(args);
   const int64_t group_size = args.y.size(1) / args.num_groups;
-  NF_CHECK(group_size <= kThreads * kMaxPerThread) << group_size << " channels a group";
+  NF_CHECK(group_size <= kMaxGroupSize) << group_size << " channels a group";
   if (args.y.size(0) == 0) return;
   const dim3 grid(static_cast<unsigned>(args.y.size(0)), static_cast<unsigned>(args.num_groups));
   dispatch_activation(args.y.dtype(), [&](auto y_tag) {
@@ -56,10 +58,18 @@ void CudaBackend::gated_rms_norm(const GatedRmsNormArgs& args) {
           using ZT = DeviceType<typename decltype(z_tag)::type>;
           using WeightT = DeviceType<typename decltype(weight_tag)::type>;
           using OutT = DeviceType<typename decltype(out_tag)::type>;
-          gated_rms_norm_group_in_registers<<<grid, kThreads, 0, stream_>>>(
-              static_cast<const YT*>(args.y.raw()), args.y.row_stride(), static_cast<const ZT*>(args.z.raw()),
-              args.z.row_stride(), static_cast<const WeightT*>(args.weight.raw()), args.epsilon,
-              static_cast<int>(group_size), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+          const bool small = group_size <= kSmallGroupSize;
+          constexpr int kThreads = 512;
+          constexpr int kSmallThreads = 128;
+          stream_.launch(
+              small ? gated_rms_norm_group_in_registers<kSmallThreads, kSmallGroupSize / kSmallThreads, YT,
+                                                        ZT, WeightT, OutT>
+                    : gated_rms_norm_group_in_registers<kThreads, kMaxGroupSize / kThreads, YT, ZT, WeightT,
+                                                        OutT>,
+              grid, small ? kSmallThreads : kThreads, 0, static_cast<const YT*>(args.y.raw()),
+              args.y.row_stride(), static_cast<const ZT*>(args.z.raw()), args.z.row_stride(),
+              static_cast<const WeightT*>(args.weight.raw()), args.epsilon, static_cast<int>(group_size),
+              static_cast<OutT*>(args.out.raw()), args.out.row_stride());
         });
       });
     });

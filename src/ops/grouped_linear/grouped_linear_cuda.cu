@@ -24,13 +24,21 @@ constexpr int kRowsPerPass = 8;
 // call it; all get the answer.
 __device__ int nonempty_group(const int32_t* offsets, int num_groups, int rank) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int first = 0; first < num_groups; first += 32) {
-    const int group = first + lane;
-    const bool nonempty = group < num_groups && offsets[group + 1] != offsets[group];
-    const unsigned mask = __ballot_sync(0xffffffffu, nonempty);
-    const int count = __popc(mask);
-    if (rank < count) return first + static_cast<int>(__fns(mask, 0, rank + 1));
-    rank -= count;
+  constexpr int kPerLane = 4;  // whose offsets are under way at once
+  for (int first = 0; first < num_groups; first += 32 * kPerLane) {
+    bool nonempty[kPerLane];
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int group = first + i * 32 + lane;
+      nonempty[i] = group < num_groups && offsets[group + 1] != offsets[group];
+    }
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const unsigned mask = __ballot_sync(0xffffffffu, nonempty[i]);
+      const int count = __popc(mask);
+      if (rank < count) return first + i * 32 + static_cast<int>(__fns(mask, 0, rank + 1));
+      rank -= count;
+    }
   }
   return -1;
 }
@@ -40,6 +48,7 @@ template <int kPiece, typename XT, typename WeightT, typename OutT>
 __global__ void grouped_warp_per_column(const int32_t* offsets, int num_groups, const XT* x, int64_t x_stride,
                                         const WeightT* weights, int64_t group_stride, int in_features,
                                         int out_features, OutT* out, int64_t out_stride) {
+  await_previous_kernel();
   const int group = nonempty_group(offsets, num_groups, static_cast<int>(blockIdx.y));
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int column = static_cast<int>(blockIdx.x * kWarpsPerBlock + threadIdx.x / 32);
@@ -76,6 +85,7 @@ __global__ void __launch_bounds__(kFewRowsThreads)
                      const __nv_bfloat16* weights, int64_t group_stride, int in_features, int out_features,
                      OutT* out, int64_t out_stride) {
   __shared__ float partial[kFewRowsWarps * kRowsAtOnce * kFewRowsColumns];
+  await_previous_kernel();
   const int group = nonempty_group(offsets, num_groups, static_cast<int>(blockIdx.y));
   if (group < 0) return;
   const __nv_bfloat16* weight = weights + group * group_stride;
@@ -123,12 +133,11 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
   if (few_rows) {
     dispatch_activation(args.out.dtype(), [&](auto out_tag) {
       using OutT = DeviceType<typename decltype(out_tag)::type>;
-      grouped_few_rows<OutT><<<grid, kFewRowsThreads, 0, stream_>>>(
-          args.offsets.data<int32_t>(), static_cast<int>(args.weights.size()),
-          static_cast<const __nv_bfloat16*>(args.x.raw()), args.x.row_stride(),
-          static_cast<const __nv_bfloat16*>(first.weight.raw()), group_stride,
-          static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),
-          static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+      stream_.launch(grouped_few_rows<OutT>, grid, kFewRowsThreads, 0, args.offsets.data<int32_t>(),
+                     static_cast<int>(args.weights.size()), static_cast<const __nv_bfloat16*>(args.x.raw()),
+                     args.x.row_stride(), static_cast<const __nv_bfloat16*>(first.weight.raw()), group_stride,
+                     static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),
+                     static_cast<OutT*>(args.out.raw()), args.out.row_stride());
     });
     CUDA_CHECK(cudaGetLastError());
     return;
@@ -141,12 +150,11 @@ void CudaBackend::grouped_linear(const GroupedLinearArgs& args) {
         using OutT = DeviceType<typename decltype(out_tag)::type>;
         const auto kernel = first.in_features() % 2 == 0 ? grouped_warp_per_column<2, XT, WeightT, OutT>
                                                          : grouped_warp_per_column<1, XT, WeightT, OutT>;
-        kernel<<<grid, kWarpsPerBlock * 32, 0, stream_>>>(
-            args.offsets.data<int32_t>(), static_cast<int>(args.weights.size()),
-            static_cast<const XT*>(args.x.raw()), args.x.row_stride(),
-            static_cast<const WeightT*>(first.weight.raw()), group_stride,
-            static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),
-            static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+        stream_.launch(kernel, grid, kWarpsPerBlock * 32, 0, args.offsets.data<int32_t>(),
+                       static_cast<int>(args.weights.size()), static_cast<const XT*>(args.x.raw()),
+                       args.x.row_stride(), static_cast<const WeightT*>(first.weight.raw()), group_stride,
+                       static_cast<int>(first.in_features()), static_cast<int>(first.out_features()),
+                       static_cast<OutT*>(args.out.raw()), args.out.row_stride());
       });
     });
   });

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "ops/cuda_elements.cuh"
+#include "ops/cuda_stream.cuh"
 #include "tensor/tensor_view.h"
 
 namespace nemoforge::ops {
@@ -34,6 +35,25 @@ __device__ inline void mma_16x8x16(float (&sums)[4], uint32_t a0, uint32_t a1, u
       "{%0, %1, %2, %3};\n"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Asks for the first pieces of the weight that multiply_few_rows will read, into the L2 cache: while the
+// kernel before still runs, memory is idle.
+__device__ inline void prefetch_few_rows(const __nv_bfloat16* weight, int in_features, int out_features,
+                                         int first_column) {
+  constexpr int kSteps = 4;  // those whose loads multiply_few_rows has under way at once
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int column = first_column + lane / 4;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int k = (static_cast<int>(threadIdx.x) / 32 + step * kFewRowsWarps) * 32 + lane % 4 * 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (k >= in_features || column + half * 8 >= out_features) continue;
+      asm volatile("prefetch.global.L2 [%0];\n" ::"l"(
+          weight + static_cast<int64_t>(column + half * 8) * in_features + k));
+    }
+  }
 }
 
 // out[r, first_column + c] = x[r] . weight[first_column + c] (+ bias), r < num_rows <= kFewRowsTile * kTiles,

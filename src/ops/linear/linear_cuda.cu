@@ -25,6 +25,7 @@ template <int kRows, typename XT, typename WeightT, typename OutT>
 __global__ void gemv_block_per_column(const XT* x, int64_t x_stride, const WeightT* weight,
                                       const WeightT* bias, int in_features, OutT* out, int64_t out_stride) {
   constexpr int kPiece = 16 / sizeof(WeightT);
+  await_previous_kernel();
   __shared__ float partial[kWarpsPerBlock][kRows];
   const int column = static_cast<int>(blockIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -61,8 +62,11 @@ __global__ void __launch_bounds__(kFewRowsThreads)
                     const __nv_bfloat16* bias, int in_features, int out_features, OutT* out,
                     int64_t out_stride) {
   __shared__ float partial[kFewRowsWarps * kTiles * kFewRowsTile * kFewRowsColumns];
-  multiply_few_rows<kTiles>(x, x_stride, num_rows, weight, bias, in_features, out_features,
-                            static_cast<int>(blockIdx.x) * kFewRowsColumns, out, out_stride, partial);
+  const int first_column = static_cast<int>(blockIdx.x) * kFewRowsColumns;
+  prefetch_few_rows(weight, in_features, out_features, first_column);
+  await_previous_kernel();
+  multiply_few_rows<kTiles>(x, x_stride, num_rows, weight, bias, in_features, out_features, first_column, out,
+                            out_stride, partial);
 }
 
 template <typename InT, typename OutT>
@@ -102,7 +106,7 @@ TensorView as_float(ConstTensorView in, void* memory, cudaStream_t stream) {
 }
 
 template <int kRows>
-void launch_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStream_t stream) {
+void launch_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, OpStream& stream) {
   const LinearWeight& weight = *args.weight;
   const auto grid = static_cast<unsigned>(weight.out_features());
   dispatch_activation(x.dtype(), [&](auto x_tag) {
@@ -111,17 +115,18 @@ void launch_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cuda
         using XT = DeviceType<typename decltype(x_tag)::type>;
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;
-        gemv_block_per_column<kRows><<<grid, kWarpsPerBlock * 32, 0, stream>>>(
-            static_cast<const XT*>(x.raw()), x.row_stride(), static_cast<const WeightT*>(weight.weight.raw()),
-            static_cast<const WeightT*>(weight.bias.raw()), static_cast<int>(weight.in_features()),
-            static_cast<OutT*>(out.raw()), out.row_stride());
+        stream.launch(gemv_block_per_column<kRows, XT, WeightT, OutT>, grid, kWarpsPerBlock * 32, 0,
+                      static_cast<const XT*>(x.raw()), x.row_stride(),
+                      static_cast<const WeightT*>(weight.weight.raw()),
+                      static_cast<const WeightT*>(weight.bias.raw()), static_cast<int>(weight.in_features()),
+                      static_cast<OutT*>(out.raw()), out.row_stride());
       });
     });
   });
   CUDA_CHECK(cudaGetLastError());
 }
 
-void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStream_t stream) {
+void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, OpStream& stream) {
   switch (x.size(0)) {
     case 1:
       return launch_gemv<1>(args, x, out, stream);
@@ -144,7 +149,7 @@ void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, cudaStr
   }
 }
 
-void run_few_rows(const LinearArgs& args, cudaStream_t stream) {
+void run_few_rows(const LinearArgs& args, OpStream& stream) {
   const LinearWeight& weight = *args.weight;
   const auto grid = static_cast<unsigned>(ceil_div<int64_t>(weight.out_features(), kFewRowsColumns));
   const auto num_rows = static_cast<int>(args.x.size(0));
@@ -153,11 +158,11 @@ void run_few_rows(const LinearArgs& args, cudaStream_t stream) {
     const auto kernel = num_rows <= 8    ? few_rows_linear<1, OutT>
                         : num_rows <= 16 ? few_rows_linear<2, OutT>
                                          : few_rows_linear<4, OutT>;
-    kernel<<<grid, kFewRowsThreads, 0, stream>>>(
-        static_cast<const __nv_bfloat16*>(args.x.raw()), args.x.row_stride(), num_rows,
-        static_cast<const __nv_bfloat16*>(weight.weight.raw()),
-        static_cast<const __nv_bfloat16*>(weight.bias.raw()), static_cast<int>(weight.in_features()),
-        static_cast<int>(weight.out_features()), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+    stream.launch(kernel, grid, kFewRowsThreads, 0, static_cast<const __nv_bfloat16*>(args.x.raw()),
+                  args.x.row_stride(), num_rows, static_cast<const __nv_bfloat16*>(weight.weight.raw()),
+                  static_cast<const __nv_bfloat16*>(weight.bias.raw()),
+                  static_cast<int>(weight.in_features()), static_cast<int>(weight.out_features()),
+                  static_cast<OutT*>(args.out.raw()), args.out.row_stride());
   });
   CUDA_CHECK(cudaGetLastError());
 }

@@ -1,6 +1,6 @@
-// Moving rows to their experts and back. The sort is stable and deterministic: one block counts, scans and
-// places, walking the tokens in order (a batch has at most some thousand (token, expert) pairs; the copies
-// around it move the bytes).
+// Moving rows to their experts and back. The sort is a counting sort, stable and without atomics on order, so
+// that it is deterministic. Few pairs (decode): one block does it all. Many: tiles of kSortThreads pairs are
+// counted, the counts of all tiles are summed, and each tile places its pairs.
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kSortThreads =
     1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
+constexpr int kMaxPairsOfOneBlock = 512;  // beyond, three kernels are quicker than one block
 constexpr int kCopyThreads = 256;
 constexpr int kExpertsAtOnce = 8;
 
@@ -21,6 +22,7 @@ constexpr int kExpertsAtOnce = 8;
 // without atomics, so the order is fixed.
 __global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top_k, int num_experts,
                                int32_t* offsets, int32_t* row_tokens, int32_t* row_of) {
+  await_previous_kernel();
   __shared__ int32_t tile[kSortThreads];
   __shared__ int32_t counts[kSortThreads + 1];
   const int thread = static_cast<int>(threadIdx.x);
@@ -59,19 +61,105 @@ __global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top
   }
 }
 
-template <typename T>
+constexpr int kSortWarps = kSortThreads / 32;
+
+// This thread's pair among the tile's pairs of its expert: `rank` of them come before it in its own warp, and
+// of_warp[w][e] (shared memory) becomes how many of expert e warp w has. Ids outside 0 .. num_experts - 1
+// take no part.
+__device__ int rank_in_warp(int expert, bool inside, int num_experts, uint8_t* of_warp) {
+  for (int i = static_cast<int>(threadIdx.x); i < kSortWarps * num_experts; i += kSortThreads) of_warp[i] = 0;
+  __syncthreads();  // all are zero before any is counted
+  const unsigned peers = __match_any_sync(0xffffffffu, inside ? expert : -1);
+  const unsigned lane = threadIdx.x % 32;
+  const int rank = __popc(peers & ((1u << lane) - 1));
+  if (inside && rank == 0)
+    of_warp[threadIdx.x / 32 * num_experts + expert] = static_cast<uint8_t>(__popc(peers));
+  __syncthreads();  // every warp has counted
+  return rank;
+}
+
+// tile_counts [num_tiles, num_experts]: the pairs of each expert in each tile.
+__global__ void count_tiles(const int32_t* expert_ids, int num_pairs, int num_experts, int32_t* tile_counts) {
+  await_previous_kernel();
+  extern __shared__ uint8_t of_warp[];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int pair = static_cast<int>(blockIdx.x) * kSortThreads + thread;
+  const bool inside = pair < num_pairs;
+  rank_in_warp(inside ? expert_ids[pair] : 0, inside, num_experts, of_warp);
+  if (thread >= num_experts) return;
+  int count = 0;
+  for (int warp = 0; warp < kSortWarps; ++warp) count += of_warp[warp * num_experts + thread];
+  tile_counts[static_cast<int64_t>(blockIdx.x) * num_experts + thread] = count;
+}
+
+// Turns the counts into the place of each tile's first pair of each expert, and writes the experts' offsets.
+__global__ void sum_tiles(int num_tiles, int num_experts, int32_t* tile_counts, int32_t* offsets) {
+  await_previous_kernel();
+  __shared__ int32_t ends[kSortThreads];
+  const int thread = static_cast<int>(threadIdx.x);
+  int count = 0;
+  if (thread < num_experts) {
+    for (int tile = 0; tile < num_tiles; ++tile) {
+      count += tile_counts[static_cast<int64_t>(tile) * num_experts + thread];
+    }
+  }
+  ends[thread] = count;
+  __syncthreads();  // every count is written
+  for (int distance = 1; distance < num_experts; distance *= 2) {
+    const int add = thread >= distance ? ends[thread - distance] : 0;
+    __syncthreads();  // all have read before any writes
+    ends[thread] += add;
+    __syncthreads();  // all have written before any reads again
+  }
+  if (thread >= num_experts) return;
+  if (thread == 0) offsets[0] = 0;
+  offsets[thread + 1] = ends[thread];
+  int next = ends[thread] - count;
+  for (int tile = 0; tile < num_tiles; ++tile) {
+    int32_t& place = tile_counts[static_cast<int64_t>(tile) * num_experts + thread];
+    const int of_tile = place;
+    place = next;
+    next += of_tile;
+  }
+}
+
+__global__ void place_tiles(const int32_t* expert_ids, int num_pairs, int top_k, int num_experts,
+                            const int32_t* tile_places, int32_t* row_tokens, int32_t* row_of) {
+  await_previous_kernel();
+  extern __shared__ uint8_t of_warp[];
+  const int pair = static_cast<int>(blockIdx.x) * kSortThreads + static_cast<int>(threadIdx.x);
+  const bool inside = pair < num_pairs;
+  const int expert = inside ? expert_ids[pair] : 0;
+  const int rank = rank_in_warp(expert, inside, num_experts, of_warp);
+  if (!inside) return;
+  int row = tile_places[static_cast<int64_t>(blockIdx.x) * num_experts + expert] + rank;
+  for (int warp = 0; warp < static_cast<int>(threadIdx.x) / 32; ++warp) {
+    row += of_warp[warp * num_experts + expert];
+  }
+  row_tokens[row] = pair / top_k;
+  row_of[pair] = row;
+}
+
+// One block a row, kPiece elements a thread at a time.
+template <int kPiece, typename T>
 __global__ void gather_tokens(const T* x, int64_t x_stride, const int32_t* row_tokens, int hidden_size,
                               T* out, int64_t out_stride) {
-  const int column = static_cast<int>(blockIdx.y * kCopyThreads + threadIdx.x);
-  if (column >= hidden_size) return;
-  out[static_cast<int64_t>(blockIdx.x) * out_stride + column] =
-      x[static_cast<int64_t>(row_tokens[blockIdx.x]) * x_stride + column];
+  await_previous_kernel();
+  const T* source = x + static_cast<int64_t>(row_tokens[blockIdx.x]) * x_stride;
+  T* target = out + static_cast<int64_t>(blockIdx.x) * out_stride;
+#pragma unroll 2
+  for (int column = static_cast<int>(threadIdx.x) * kPiece; column < hidden_size;
+       column += kCopyThreads * kPiece) {
+    *reinterpret_cast<Pack<T, kPiece>*>(target + column) =
+        *reinterpret_cast<const Pack<T, kPiece>*>(source + column);
+  }
 }
 
 template <typename InT, typename OutT>
 __global__ void combine_experts(const InT* expert_out, int64_t expert_stride, const int32_t* row_of,
                                 const float* expert_weights, int top_k, const InT* shared_out,
                                 int64_t shared_stride, int hidden_size, OutT* out, int64_t out_stride) {
+  await_previous_kernel();
   const int64_t token = blockIdx.x;
   const int column = static_cast<int>(blockIdx.y * kCopyThreads + threadIdx.x);
   if (column >= hidden_size) return;
@@ -99,19 +187,36 @@ void CudaBackend::moe_dispatch(const MoeDispatchArgs& args) {
   check(args);
   NF_CHECK(args.num_experts <= kSortThreads) << args.num_experts << " experts, at most " << kSortThreads;
   const int64_t num_pairs = args.expert_ids.numel();
-  sort_by_expert<<<1, kSortThreads, 0, stream_>>>(
-      args.expert_ids.data<int32_t>(), narrow<int32_t>(num_pairs), static_cast<int>(args.expert_ids.size(1)),
-      static_cast<int>(args.num_experts), args.offsets.data<int32_t>(), args.row_tokens.data<int32_t>(),
-      args.row_of.data<int32_t>());
-  CUDA_CHECK(cudaGetLastError());
+  const auto pairs = narrow<int32_t>(num_pairs);
+  const auto top_k = static_cast<int>(args.expert_ids.size(1));
+  const auto num_experts = static_cast<int>(args.num_experts);
+  if (num_pairs <= kMaxPairsOfOneBlock) {
+    stream_.launch(sort_by_expert, 1, kSortThreads, 0, args.expert_ids.data<int32_t>(), pairs, top_k,
+                   num_experts, args.offsets.data<int32_t>(), args.row_tokens.data<int32_t>(),
+                   args.row_of.data<int32_t>());
+  } else {
+    const int num_tiles = ceil_div(pairs, kSortThreads);
+    const int64_t shared_bytes = int64_t{kSortWarps} * num_experts;  // at most 32 KiB
+    auto* tile_places =
+        static_cast<int32_t*>(scratch(ScratchPurpose::kExpertCounts, int64_t{num_tiles} * num_experts * 4));
+    const auto grid = static_cast<unsigned>(num_tiles);
+    stream_.launch(count_tiles, grid, kSortThreads, shared_bytes, args.expert_ids.data<int32_t>(), pairs,
+                   num_experts, tile_places);
+    stream_.launch(sum_tiles, 1, kSortThreads, 0, num_tiles, num_experts, tile_places,
+                   args.offsets.data<int32_t>());
+    stream_.launch(place_tiles, grid, kSortThreads, shared_bytes, args.expert_ids.data<int32_t>(), pairs,
+                   top_k, num_experts, tile_places, args.row_tokens.data<int32_t>(),
+                   args.row_of.data<int32_t>());
+  }
   if (num_pairs == 0) return;
   dispatch_activation(args.x.dtype(), [&](auto tag) {
     using T = DeviceType<typename decltype(tag)::type>;
-    const dim3 grid(static_cast<unsigned>(num_pairs),
-                    static_cast<unsigned>(ceil_div<int64_t>(args.x.size(1), kCopyThreads)));
-    gather_tokens<<<grid, kCopyThreads, 0, stream_>>>(
-        static_cast<const T*>(args.x.raw()), args.x.row_stride(), args.row_tokens.data<int32_t>(),
-        static_cast<int>(args.x.size(1)), static_cast<T*>(args.out.raw()), args.out.row_stride());
+    constexpr int kWide = 16 / sizeof(T);
+    const bool wide = rows_aligned_to<kWide>(args.x) && rows_aligned_to<kWide>(args.out);
+    stream_.launch(wide ? gather_tokens<kWide, T> : gather_tokens<1, T>, static_cast<unsigned>(num_pairs),
+                   kCopyThreads, 0, static_cast<const T*>(args.x.raw()), args.x.row_stride(),
+                   args.row_tokens.data<int32_t>(), static_cast<int>(args.x.size(1)),
+                   static_cast<T*>(args.out.raw()), args.out.row_stride());
   });
   CUDA_CHECK(cudaGetLastError());
 }
@@ -125,12 +230,12 @@ void CudaBackend::moe_combine(const MoeCombineArgs& args) {
       using OutT = DeviceType<typename decltype(out_tag)::type>;
       const dim3 grid(static_cast<unsigned>(args.out.size(0)),
                       static_cast<unsigned>(ceil_div<int64_t>(args.out.size(1), kCopyThreads)));
-      combine_experts<<<grid, kCopyThreads, 0, stream_>>>(
-          static_cast<const InT*>(args.expert_out.raw()), args.expert_out.row_stride(),
-          args.row_of.data<int32_t>(), args.expert_weights.data<float>(),
-          static_cast<int>(args.row_of.size(1)), static_cast<const InT*>(args.shared.raw()),
-          args.shared ? args.shared.row_stride() : 0, static_cast<int>(args.out.size(1)),
-          static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+      stream_.launch(combine_experts<InT, OutT>, grid, kCopyThreads, 0,
+                     static_cast<const InT*>(args.expert_out.raw()), args.expert_out.row_stride(),
+                     args.row_of.data<int32_t>(), args.expert_weights.data<float>(),
+                     static_cast<int>(args.row_of.size(1)), static_cast<const InT*>(args.shared.raw()),
+                     args.shared ? args.shared.row_stride() : 0, static_cast<int>(args.out.size(1)),
+                     static_cast<OutT*>(args.out.raw()), args.out.row_stride());
     });
   });
   CUDA_CHECK(cudaGetLastError());

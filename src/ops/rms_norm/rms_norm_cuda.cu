@@ -18,6 +18,13 @@ __global__ void rms_norm_row_in_registers(const XT* x, XT* residual, int64_t x_s
                                           int hidden_size, OutT* out, int64_t out_stride) {
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x;
+  float weights[kMaxPerThread];
+#pragma unroll
+  for (int i = 0; i < kMaxPerThread; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kThreads;
+    weights[i] = column < hidden_size ? to_float(weight[column]) : 0.0f;
+  }
+  await_previous_kernel();
   float values[kMaxPerThread];
 #pragma unroll
   for (int i = 0; i < kMaxPerThread; ++i) {
@@ -47,7 +54,7 @@ __global__ void rms_norm_row_in_registers(const XT* x, XT* residual, int64_t x_s
   for (int i = 0; i < kMaxPerThread; ++i) {
     const int column = static_cast<int>(threadIdx.x) + i * kThreads;
     if (column >= hidden_size) continue;
-    out[row * out_stride + column] = from_float<OutT>(values[i] * scale * to_float(weight[column]));
+    out[row * out_stride + column] = from_float<OutT>(values[i] * scale * weights[i]);
   }
 }
 
@@ -68,11 +75,11 @@ void CudaBackend::rms_norm(const RmsNormArgs& args) {
         using XT = DeviceType<typename decltype(x_tag)::type>;
         using WeightT = DeviceType<typename decltype(weight_tag)::type>;
         using OutT = DeviceType<typename decltype(out_tag)::type>;
-        rms_norm_row_in_registers<XT, XT, WeightT, OutT, false>
-            <<<static_cast<unsigned>(args.x.size(0)), kThreads, 0, stream_>>>(
-                static_cast<const XT*>(args.x.raw()), nullptr, args.x.row_stride(), nullptr, 0,
-                static_cast<const WeightT*>(args.weight.raw()), args.epsilon,
-                static_cast<int>(args.x.size(1)), static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+        stream_.launch(
+            rms_norm_row_in_registers<XT, XT, WeightT, OutT, false>, static_cast<unsigned>(args.x.size(0)),
+            kThreads, 0, static_cast<const XT*>(args.x.raw()), nullptr, args.x.row_stride(), nullptr, 0,
+            static_cast<const WeightT*>(args.weight.raw()), args.epsilon, static_cast<int>(args.x.size(1)),
+            static_cast<OutT*>(args.out.raw()), args.out.row_stride());
       });
     });
   });
@@ -91,13 +98,13 @@ void CudaBackend::add_rms_norm(const AddRmsNormArgs& args) {
           using DeltaT = DeviceType<typename decltype(delta_tag)::type>;
           using WeightT = DeviceType<typename decltype(weight_tag)::type>;
           using OutT = DeviceType<typename decltype(out_tag)::type>;
-          rms_norm_row_in_registers<XT, DeltaT, WeightT, OutT, true>
-              <<<static_cast<unsigned>(args.residual.size(0)), kThreads, 0, stream_>>>(
-                  nullptr, static_cast<XT*>(args.residual.raw()), args.residual.row_stride(),
-                  static_cast<const DeltaT*>(args.delta.raw()), args.delta.row_stride(),
-                  static_cast<const WeightT*>(args.weight.raw()), args.epsilon,
-                  static_cast<int>(args.residual.size(1)), static_cast<OutT*>(args.out.raw()),
-                  args.out.row_stride());
+          stream_.launch(rms_norm_row_in_registers<XT, DeltaT, WeightT, OutT, true>,
+                         static_cast<unsigned>(args.residual.size(0)), kThreads, 0, nullptr,
+                         static_cast<XT*>(args.residual.raw()), args.residual.row_stride(),
+                         static_cast<const DeltaT*>(args.delta.raw()), args.delta.row_stride(),
+                         static_cast<const WeightT*>(args.weight.raw()), args.epsilon,
+                         static_cast<int>(args.residual.size(1)), static_cast<OutT*>(args.out.raw()),
+                         args.out.row_stride());
         });
       });
     });

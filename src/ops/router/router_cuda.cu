@@ -69,6 +69,7 @@ __device__ float sigmoid(float logit) {
 
 __global__ void choose_experts(RouterShape shape, const float* logits, int64_t logits_stride,
                                const float* correction_bias, int32_t* expert_ids, float* expert_weights) {
+  await_previous_kernel();
   extern __shared__ float shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -148,10 +149,11 @@ void CudaBackend::router(const RouterArgs& args) {
                           static_cast<int>(args.top_k),
                           args.normalize,
                           args.scale};
-  choose_experts<<<static_cast<unsigned>(ceil_div(num_tokens, kWarpsPerBlock)), kWarpsPerBlock * 32,
-                   static_cast<size_t>(kWarpsPerBlock * 2 * num_experts) * sizeof(float), stream_>>>(
-      shape, args.logits.data<float>(), args.logits.row_stride(), args.correction_bias.data<float>(),
-      args.expert_ids.data<int32_t>(), args.expert_weights.data<float>());
+  stream_.launch(choose_experts, static_cast<unsigned>(ceil_div(num_tokens, kWarpsPerBlock)),
+                 kWarpsPerBlock * 32, static_cast<int64_t>(kWarpsPerBlock * 2 * num_experts * sizeof(float)),
+                 shape, args.logits.data<float>(), args.logits.row_stride(),
+                 args.correction_bias.data<float>(), args.expert_ids.data<int32_t>(),
+                 args.expert_weights.data<float>());
   CUDA_CHECK(cudaGetLastError());
 }
 

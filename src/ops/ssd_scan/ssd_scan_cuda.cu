@@ -47,6 +47,7 @@ struct HeadParameters {
 template <int kPerLane, typename T, typename OutT>
 __global__ void scan_rows(ScanShape shape, ScanSequences sequences, HeadParameters parameters, Rows<T> x,
                           Rows<T> b, Rows<T> c, Rows<T> dt_raw, float* ssm_state, OutT* y, int64_t y_stride) {
+  await_previous_kernel();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_channel = static_cast<int>(blockIdx.x) * kRowsPerBlock + warp * kRowsPerWarp;
@@ -152,10 +153,9 @@ void CudaBackend::ssd_scan(const SsdScanArgs& args) {
         return Rows<T>{static_cast<const T*>(tensor.raw()), tensor.row_stride()};
       };
       const auto kernel = args.state_size <= 128 ? scan_rows<4, T, OutT> : scan_rows<kMaxPerLane, T, OutT>;
-      kernel<<<grid, kWarps * 32, 0, stream_>>>(shape, sequences, parameters, view(args.x), view(args.b),
-                                                view(args.c), view(args.dt_raw),
-                                                args.ssm_state ? args.ssm_state.data<float>() : nullptr,
-                                                static_cast<OutT*>(args.y.raw()), args.y.row_stride());
+      stream_.launch(kernel, grid, kWarps * 32, 0, shape, sequences, parameters, view(args.x), view(args.b),
+                     view(args.c), view(args.dt_raw), args.ssm_state ? args.ssm_state.data<float>() : nullptr,
+                     static_cast<OutT*>(args.y.raw()), args.y.row_stride());
     });
   });
   CUDA_CHECK(cudaGetLastError());

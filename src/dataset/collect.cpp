@@ -124,9 +124,10 @@ void mark_held_out(const DatasetConfig& config, std::map<std::string, ProblemFac
   for (auto& [id, facts] : problems) {
     const bool is_like_one =
         structures.contains(facts.structure_hash) ||
-        std::any_of(signatures.begin(), signatures.end(), [&config, &facts](const MinHash& held_out) {
-          return similarity(facts.structure, held_out) >= config.contamination_similarity;
-        });
+        std::any_of(signatures.begin(), signatures.end(),
+                    [&config, &structure = facts.structure](const MinHash& held_out) {
+                      return similarity(structure, held_out) >= config.contamination_similarity;
+                    });
     facts.is_contaminated = !facts.is_held_out && is_like_one;
   }
 }

@@ -1,6 +1,7 @@
 #include "cli/pass_rate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/rng.h"
@@ -16,7 +17,7 @@ constexpr int kNumResamples = 10000;
 Interval percentile_interval(std::vector<double>& values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) {
-    return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
+    return values[static_cast<size_t>(std::lround(share * static_cast<double>(values.size() - 1)))];
   };
   return {at(0.025), at(0.975)};
 }

@@ -100,9 +100,11 @@ Status run_dataset(DatasetCommand& command) {
 void add_filter_flags(CLI::App& app, DatasetCommand& command) {
   dataset::DatasetConfig& config = command.config;
   app.add_option("--accept", command.accepted_verdicts, "Verdicts that count (default: correct,correct_cpu)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::IsMember({"correct", "correct_cpu"}));
   app.add_option("--finish-reason", command.finish_reasons, "Finish reasons that count (default: stop)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::IsMember({"stop", "length", "tool_calls"}));
   app.add_option("--min-speedup", config.min_speedup, "Only kernels measured to be so many times as fast")
       ->check(CLI::PositiveNumber);
   app.add_option("--min-reasoning-tokens", config.min_reasoning_tokens, "Shortest reasoning")

@@ -42,7 +42,19 @@ constexpr std::array kLayerKinds = {
 // A value as a short text for messages.
 std::string shown(const Json& value) {
   constexpr size_t kMaxShown = 60;
-  std::string text = io::dump_json(value);
+  std::string text;
+  if (value.is_array()) {
+    for (const Json& item : value) {
+      if (text.size() > kMaxShown) break;
+      text += (text.empty() ? "[" : ",") + shown(item);
+    }
+    text += text.empty() ? "[]" : "]";
+  } else if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    const auto number = value.get<double>();  // JSON has no word for these
+    text = std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+  } else {
+    text = io::dump_json(value);
+  }
   if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
   return text;
 }

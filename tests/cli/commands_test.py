@@ -128,6 +128,7 @@ class ExitCodes(CommandTest):
         for flag, value in (("--temperature", "nan"), ("--ids", "5-1"), ("--filter", "("), ("--seed", "-1")):
             self.failure(2, "trace", "--model", DEMO, "--problems", ROOT / "problems" / "bundled", "--run", run_dir, flag, value)
         self.failure(2, "dataset", "--run", run_dir, "--out", self.folder / "x.jsonl", "--min-speedup", "nan")
+        self.failure(2, "dataset", "--run", run_dir, "--out", self.folder / "x.jsonl", "--accept", "corect")
         self.assertFalse(run_dir.exists())
 
     def test_only_trace_creates_a_run(self):

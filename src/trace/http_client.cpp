@@ -24,6 +24,7 @@ struct HeaderList {
 struct Exchange {
   CURL* handle = curl_easy_init();
   std::string request_body;
+  std::function<void(std::string_view)> on_body;
   HeaderList headers;
   HttpResponse response;
   char error_text[CURL_ERROR_SIZE] = {};
@@ -42,7 +43,12 @@ struct Exchange {
 };
 
 size_t append_body(char* data, size_t size, size_t count, void* user) {
-  std::string& body = static_cast<Exchange*>(user)->response.body;
+  auto& exchange = *static_cast<Exchange*>(user);
+  if (exchange.on_body) {
+    exchange.on_body({data, size * count});
+    return size * count;
+  }
+  std::string& body = exchange.response.body;
   if (body.size() + size * count > kMaxHttpBodyBytes) return 0;  // ends the exchange with an error
   body.append(data, size * count);
   return size * count;
@@ -50,6 +56,7 @@ size_t append_body(char* data, size_t size, size_t count, void* user) {
 
 void configure(Exchange& exchange, const HttpRequest& request) {
   exchange.request_body = request.body;
+  exchange.on_body = request.on_body;
   exchange.headers.add("Accept: application/json");
   if (!request.api_key.empty()) exchange.headers.add("Authorization: Bearer " + request.api_key);
   exchange.set(CURLOPT_URL, request.url.c_str());

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace nemoforge::trace {
@@ -14,6 +16,8 @@ struct HttpRequest {
   std::string body;  // JSON, posted; empty: a GET
   std::string api_key;
   double timeout_s = 600;  // for the whole exchange
+  // Called within wait() with each piece of the body as it comes, which is then not kept in the response.
+  std::function<void(std::string_view piece)> on_body = {};
 };
 
 struct HttpResponse {

@@ -17,6 +17,7 @@
 #include "server/completion_call.h"
 #include "server/metrics.h"
 #include "server/token_routes.h"
+#include "server/web_page.h"
 
 namespace nemoforge::server {
 namespace {
@@ -120,6 +121,7 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
         {"POST", "/detokenize", &Impl::detokenize_route, false, true},
         {"POST", "/v1/load_lora_adapter", &Impl::load_adapter, false, true},
         {"POST", "/v1/unload_lora_adapter", &Impl::unload_adapter, false, true},
+        {"GET", "/", &Impl::page, true, false},
         {"GET", "/health", &Impl::health, true, false},
         {"GET", "/ready", &Impl::ready, true, false},
         {"GET", "/version", &Impl::version, true, false},
@@ -195,6 +197,16 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
 
   HttpResponse version(const HttpRequest& /*request*/) {
     return json_response({{"version", config.version}});
+  }
+
+  HttpResponse page(const HttpRequest& /*request*/) {
+    HttpResponse response;
+    response.content_type = "text/html; charset=utf-8";
+    response.body = web_page();
+    response.headers = {{"Content-Security-Policy", web_page_policy()},
+                        {"X-Content-Type-Options", "nosniff"},
+                        {"Referrer-Policy", "no-referrer"}};
+    return response;
   }
 
   HttpResponse metrics_route(const HttpRequest& /*request*/) {

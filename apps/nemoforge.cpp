@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/remote_commands.h"
 
 namespace {
 
@@ -59,6 +60,8 @@ int run(int argc, char** argv) {
   add_bench_command(app, outcome);
   add_serve_command(app, outcome);
   add_launch_command(app, outcome);
+  add_test_server_command(app, outcome);
+  add_bench_serve_command(app, outcome);
   add_doctor_command(app, outcome);
 
   add_number_checks(app);

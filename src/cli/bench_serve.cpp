@@ -1,0 +1,205 @@
+// nemoforge bench serve: what clients of an OpenAI endpoint see under load.
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/interrupt.h"
+#include "cli/remote_commands.h"
+#include "cli/serving_load.h"
+#include "cli/standard_input.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "trace/http_client.h"
+
+namespace nemoforge::cli {
+namespace {
+
+struct BenchServeCommand {
+  ServingLoad load;
+  std::string backend = "openai-chat";
+  std::vector<int64_t> concurrencies = {1};
+  std::vector<std::string> rates = {"inf"};
+  int64_t num_warmups = 1;
+  std::string result_file;
+  bool json = false;
+};
+
+double read_rate(const std::string& text) {
+  char* end = nullptr;
+  const double rate = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(rate > 0))
+    throw CLI::ValidationError("--request-rate", "expected requests a second or inf, got '" + text + "'");
+  return rate;
+}
+
+Result<std::string> first_model(const ServingLoad& load) {
+  trace::HttpClient client;
+  client.start(0, {load.url + "/v1/models", {}, load.api_key, load.timeout_s});
+  std::vector<trace::HttpResponse> responses;
+  while (responses.empty()) responses = client.wait(1);
+  if (responses[0].status != 200)
+    return error(ErrorCode::kUnavailable, fmt::format("{}/v1/models: status {} {}", load.url,
+                                                      responses[0].status, responses[0].error));
+  NF_TRY(const io::Json list, io::parse_json(responses[0].body));
+  const auto data = list.is_object() ? list.find("data") : list.end();
+  if (!list.is_object() || data == list.end() || !data->is_array() || data->empty() ||
+      !(*data)[0].is_object() || !(*data)[0].contains("id") || !(*data)[0]["id"].is_string())
+    return error(ErrorCode::kInvalidData, load.url + "/v1/models lists no model", "name one with --model");
+  return (*data)[0]["id"].get<std::string>();
+}
+
+void add_distribution(io::Json& json, const std::string& name, const Distribution& values) {
+  json["mean_" + name + "_ms"] = values.mean;
+  json["median_" + name + "_ms"] = values.median;
+  json["std_" + name + "_ms"] = values.std;
+  json["p50_" + name + "_ms"] = values.median;
+  json["p99_" + name + "_ms"] = values.p99;
+}
+
+// With the names of `vllm bench serve --save-result`.
+io::Json result_json(const BenchServeCommand& command, const ServingLoad& load, const ServingReport& report) {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  const auto per_second = [&](int64_t count) {
+    return report.duration_s > 0 ? static_cast<double>(count) / report.duration_s : 0.0;
+  };
+  io::Json json = {{"date", fmt::format("{:%Y%m%d-%H%M%S}", fmt::gmtime(now))},
+                   {"backend", command.backend},
+                   {"model_id", load.model},
+                   {"num_prompts", load.num_prompts}};
+  if (std::isinf(load.request_rate))
+    json["request_rate"] = "inf";
+  else
+    json["request_rate"] = load.request_rate;
+  json["max_concurrency"] = load.max_concurrency;
+  json["duration"] = report.duration_s;
+  json["completed"] = report.completed;
+  json["failed"] = report.failed;
+  json["total_input_tokens"] = report.total_input_tokens;
+  json["total_output_tokens"] = report.total_output_tokens;
+  json["request_throughput"] = per_second(report.completed);
+  json["output_throughput"] = per_second(report.total_output_tokens);
+  json["total_token_throughput"] = per_second(report.total_input_tokens + report.total_output_tokens);
+  json["max_output_tokens_per_s"] = report.max_output_tokens_per_s;
+  json["max_concurrent_requests"] = report.max_concurrent_requests;
+  add_distribution(json, "ttft", report.ttft_ms);
+  add_distribution(json, "tpot", report.tpot_ms);
+  add_distribution(json, "itl", report.itl_ms);
+  add_distribution(json, "e2el", report.e2el_ms);
+  return json;
+}
+
+constexpr const char* kTableHead =
+    "concurrency  rate/s   ok fail    req/s  out tok/s | TTFT ms p50      p99 | TPOT ms p50      p99 | ITL "
+    "ms "
+    "p50      p99\n";
+
+std::string table_row(const ServingLoad& load, const ServingReport& report) {
+  const double duration_s = std::max(report.duration_s, 1e-9);
+  return fmt::format(
+      "{:11} {:7.4g} {:4} {:4} {:8.2f} {:10.1f} | {:11.2f} {:8.2f} | {:11.2f} {:8.2f} | {:10.2f} {:8.2f}\n",
+      load.max_concurrency, load.request_rate, report.completed, report.failed,
+      static_cast<double>(report.completed) / duration_s,
+      static_cast<double>(report.total_output_tokens) / duration_s, report.ttft_ms.median, report.ttft_ms.p99,
+      report.tpot_ms.median, report.tpot_ms.p99, report.itl_ms.median, report.itl_ms.p99);
+}
+
+Status warm_up(const BenchServeCommand& command) {
+  if (command.num_warmups == 0) return {};
+  ServingLoad load = command.load;
+  load.num_prompts = command.num_warmups;
+  load.max_concurrency = command.num_warmups;
+  load.seed += 1;  // other prompts, which leave nothing in a prefix cache that helps later
+  NF_RETURN_IF_ERROR(send_load(load));
+  return {};
+}
+
+Status run_bench_serve(BenchServeCommand& command) {
+  std::vector<double> rates;
+  for (const std::string& rate : command.rates) rates.push_back(read_rate(rate));
+  install_interrupt_handler();
+  ServingLoad& load = command.load;
+  while (load.url.ends_with('/')) load.url.pop_back();
+  if (load.url.ends_with("/v1")) load.url.resize(load.url.size() - 3);
+  load.chat = command.backend == "openai-chat";
+  if (load.model.empty()) {
+    NF_TRY(load.model, first_model(load));
+  }
+  NF_RETURN_IF_ERROR(warm_up(command));
+  io::Json results = io::Json::array();
+  int64_t num_failed = 0;
+  std::string first_error;
+  if (!command.json) NF_RETURN_IF_ERROR(write_standard_output(kTableHead));
+  for (const int64_t concurrency : command.concurrencies) {
+    for (const double rate : rates) {
+      load.max_concurrency = concurrency;
+      load.request_rate = rate;
+      load.seed += 2;
+      NF_TRY(const std::vector<ServedRequest> requests, send_load(load));
+      const ServingReport report = summarize(requests);
+      num_failed += report.failed;
+      for (const ServedRequest& request : requests)
+        if (first_error.empty()) first_error = request.error;
+      results.push_back(result_json(command, load, report));
+      NF_RETURN_IF_ERROR(write_standard_output(command.json ? io::dump_json(results.back()) + "\n"
+                                                            : table_row(load, report)));
+    }
+  }
+  if (!command.result_file.empty())
+    NF_RETURN_IF_ERROR(io::write_file_atomically(
+        command.result_file, io::dump_json(results.size() == 1 ? results[0] : results) + "\n"));
+  if (num_failed == 0) return {};
+  return error(ErrorCode::kUnavailable,
+               fmt::format("{} requests failed, the first: {}", num_failed, first_error));
+}
+
+}  // namespace
+
+void add_bench_serve_command(CLI::App& app, Outcome& outcome) {
+  auto command = std::make_shared<BenchServeCommand>();
+  ServingLoad& load = command->load;
+  CLI::App* sub = add_command(*app.get_subcommand("bench"), outcome, "serve",
+                              "What clients of an OpenAI endpoint see under load, streaming",
+                              [command] { return run_bench_serve(*command); });
+  sub->add_option("--base-url", load.url, "As http://127.0.0.1:8000, with or without /v1")->required();
+  sub->add_option("--backend", command->backend, "openai-chat: chats; openai: completions")
+      ->check(CLI::IsMember({"openai-chat", "openai"}))
+      ->capture_default_str();
+  sub->add_option("--model", load.model, "The model to ask for (default: the first one listed)");
+  sub->add_option("--api-key", load.api_key, "Key of the endpoint")->envname("OPENAI_API_KEY");
+  sub->add_option("--num-prompts", load.num_prompts, "Requests of each run")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  sub->add_option("--random-input-len", load.input_words, "Words of a prompt; the server counts their tokens")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  sub->add_option("--random-output-len", load.output_tokens, "Most tokens of an answer")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  sub->add_flag("--ignore-eos", load.ignore_eos, "Answers of exactly that length (vLLM's and nemoforge's)");
+  sub->add_option("--max-concurrency", command->concurrencies, "Requests in flight: 1,8,64 for a sweep")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  sub->add_option("--request-rate", command->rates,
+                  "Requests a second, arriving at random: 1,4,inf for a sweep")
+      ->delimiter(',')
+      ->capture_default_str();
+  sub->add_option("--num-warmups", command->num_warmups, "Requests before the first run")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  sub->add_option("--timeout-s", load.timeout_s, "Seconds that an answer may take")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--seed", load.seed, "Of prompts and arrivals")->capture_default_str();
+  sub->add_option("--result-filename", command->result_file, "Also write the results to this file");
+  sub->add_flag("--json", command->json, "A JSON object a run, with the names of vllm bench serve");
+}
+
+}  // namespace nemoforge::cli

@@ -19,12 +19,16 @@ class Browser:
 
     def __init__(self):
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
-        port = next(found.group(1) for line in self.driver.stdout if (found := re.search(r"on port (\d+)", line)))
+        port = next(found.group(1) for line in self.driver.stdout if (found := re.search(r"successfully on port (\d+)", line)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=ANSWER_TIMEOUT_S + 30)
         # Tests run as root in containers, where Chromium's own sandbox cannot.
         options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]}
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        self.path = "/session"  # what is deleted, where there is no session
         session = self.http.post("/session", json={"capabilities": {"alwaysMatch": capabilities}}).json()["value"]
+        if "sessionId" not in session:
+            self.close()
+            raise AssertionError(f"no session: {session}")
         self.path = f"/session/{session['sessionId']}"
 
     def post(self, path, body):

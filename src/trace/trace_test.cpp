@@ -138,7 +138,6 @@ TEST_F(TraceTest, endpoints_may_leave_and_return) {
   {
     StubEndpoint leaving({"--exit-after", "5"});
     port = leaving.port();
-    std::atomic<int> num_answers = 0;
     EndpointConfig config = endpoints({leaving.url()});
     config.max_in_flight_each = 1;
     config.give_up_after_s = 0.05;

@@ -98,14 +98,17 @@ const Refusal kRefusals[] = {
     {"merge_unknown", [](Json& r) { r["model"]["merges"].push_back("x y"); }, kInvalid, "merge 1"},
     {"merge_of_three", [](Json& r) { r["model"]["merges"].push_back("a b c"); }, kInvalid, "merge 1"},
     {"merge_number", [](Json& r) { r["model"]["merges"].push_back(7); }, kInvalid, "merge 1"},
-    {"added_id", [](Json& r) { r["added_tokens"] = {added_token("<s>", 300)}; }, kInvalid, "expected 257"},
-    {"added_empty", [](Json& r) { r["added_tokens"] = {added_token("", 257)}; }, kInvalid, "has 0 bytes"},
+    {"added_id", [](Json& r) { r["added_tokens"] = Json::array({added_token("<s>", 300)}); }, kInvalid,
+     "expected 257"},
+    {"added_empty", [](Json& r) { r["added_tokens"] = Json::array({added_token("", 257)}); }, kInvalid,
+     "has 0 bytes"},
     {"added_twice",
      [](Json& r) {
-       r["added_tokens"] = {added_token("x", 120), added_token("x", 120)};
+       r["added_tokens"] = Json::array({added_token("x", 120), added_token("x", 120)});
      },
      kInvalid, "is there twice"},
-    {"added_long", [](Json& r) { r["added_tokens"] = {added_token(std::string(2000, 'x'), 257)}; }, kInvalid,
+    {"added_long",
+     [](Json& r) { r["added_tokens"] = Json::array({added_token(std::string(2000, 'x'), 257)}); }, kInvalid,
      "2000 bytes"},
     {"added_flag",
      [](Json& r) {
@@ -200,7 +203,7 @@ TEST(TokenizerJson, a_config_with_other_ids_than_the_tokenizer_is_refused) {
   const std::string folder = testing::TempDir() + "/nemoforge_tokenizer_config";
   std::filesystem::create_directories(folder);
   Json root = smallest();
-  root["added_tokens"] = {added_token("<s>", 257)};
+  root["added_tokens"] = Json::array({added_token("<s>", 257)});
   ASSERT_TRUE(io::write_file_atomically(folder + "/tokenizer.json", root.dump()));
   const auto load_with = [&](const char* config) {
     EXPECT_TRUE(io::write_file_atomically(folder + "/tokenizer_config.json", config));

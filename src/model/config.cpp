@@ -256,11 +256,7 @@ void read_attention(FieldReader& reader, ModelConfig& config) {
                  "num_attention_heads is " + std::to_string(config.num_attention_heads) +
                      ", which is not a multiple of num_key_value_heads, " +
                      std::to_string(config.num_key_value_heads));
-  const Json* window = reader.find({"sliding_window"});
-  if (window != nullptr) {
-    reader.fail(ErrorCode::kUnsupported,
-                "sliding_window is " + shown(*window) + ", which nemoforge does not implement (only null)");
-  }
+  reader.require_only("sliding_window", nullptr);
 }
 
 void read_moe(FieldReader& reader, ModelConfig& config) {
@@ -376,6 +372,8 @@ Result<ModelConfig> parse_model_config(const Json& json) {
   config.max_position_embeddings = reader.integer({"max_position_embeddings"}, 1, kMaxPositions, 4096);
   config.mlp_bias = reader.flag({"mlp_bias"}, false);
   reader.require_only("mlp_hidden_act", "relu2");
+  // Names the format in place of the first tensor that does not fit.
+  reader.require_only("quantization_config", nullptr);
   read_layers(reader, config);
   if (config.has_layer(LayerKind::kMamba)) read_mamba(reader, config);
   if (config.has_layer(LayerKind::kAttention)) read_attention(reader, config);

@@ -74,6 +74,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{R"({"time_step_limit": [0.0, 10.0]})", kUnsupported, "time_step_limit is [0.0,10.0]"},
         BadConfig{R"({"time_step_limit": [0.0, {"__float__": "-Infinity"}]})", kUnsupported,
                   "time_step_limit is [0.0,{\"__float__\":"},
+        BadConfig{R"({"quantization_config": {"quant_method": "fp8"}})", kUnsupported,
+                  "quantization_config is"},
         BadConfig{R"({"num_attention_heads": 5})", kData, "not a multiple of num_key_value_heads, 2"},
         BadConfig{R"({"attention_head_dim": 32})", kData, "head_dim is 16, but attention_head_dim"},
         BadConfig{R"({"sliding_window": 4096})", kUnsupported, "sliding_window is 4096"},

@@ -42,6 +42,10 @@ class Server:
     def __enter__(self):
         return self
 
+    def resident_bytes(self) -> int:
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.signal(signal.SIGKILL)

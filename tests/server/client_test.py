@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import pathlib
 import signal
 import socket
+import tempfile
 import threading
 import unittest
 from typing import Literal
@@ -11,6 +13,7 @@ from typing import Literal
 import httpx
 import openai
 import pydantic
+from demo_adapter import make_adapter
 from server_process import Server
 
 MESSAGES = [{"role": "user", "content": "What is 2 + 3?"}]
@@ -396,6 +399,44 @@ class OperationTest(unittest.TestCase):
             logged = [json.loads(line) for line in server.lines if line.startswith("{")]
             self.assertEqual([entry["status"] for entry in logged], [401, 401, 200, 200, 404])
             self.assertEqual(logged[3]["request_id"], "mine-1")
+
+    def test_adapters_come_and_go_while_the_server_runs(self):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        adapter = {"lora_name": "tuned", "lora_path": str(make_adapter(folder))}
+        body = {"messages": MESSAGES, "temperature": 0, "max_tokens": 24}
+        with Server("--allow-lora-updates") as server, httpx.Client(base_url=server.url, timeout=120) as http:
+
+            def answer(model):
+                reply = http.post("/v1/chat/completions", json={**body, "model": model})
+                return reply.status_code, reply.json().get("choices")
+
+            base = answer("demo")
+            self.assertEqual(answer("tuned")[0], 404)
+            self.assertEqual(http.post("/v1/load_lora_adapter", json=adapter).status_code, 200)
+            self.assertEqual([model["id"] for model in http.get("/v1/models").json()["data"]], ["demo", "tuned"])
+            tuned = answer("tuned")
+            self.assertEqual(tuned[0], 200)
+            self.assertNotEqual(tuned, base)
+            self.assertEqual(answer("demo"), base)
+            self.assertEqual(http.post("/v1/load_lora_adapter", json=adapter).status_code, 400)
+            missing = http.post("/v1/load_lora_adapter", json={"lora_name": "other", "lora_path": str(folder / "none")})
+            self.assertIn(missing.status_code, (400, 404))
+            self.assertEqual(http.post("/v1/unload_lora_adapter", json={"lora_name": "tuned"}).status_code, 200)
+            self.assertEqual(answer("tuned")[0], 404)
+
+    def test_headers_and_connections_have_limits(self):
+        with Server("--max-header-bytes", "2048", "--max-connections", "2") as server:
+            with httpx.Client(base_url=server.url, timeout=120) as http:
+                self.assertEqual(http.get("/health").status_code, 200)
+                self.assertEqual(http.get("/health", headers={"X-Long": "x" * 4000}).status_code, 431)
+            host, port = server.url.removeprefix("http://").split(":")
+            held = [self.enterContext(socket.create_connection((host, int(port)), timeout=60)) for _ in range(2)]
+            for connection in held:  # both are served, and stay open
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 200"))
+            with socket.create_connection((host, int(port)), timeout=60) as third:
+                third.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertTrue(third.recv(4096).startswith(b"HTTP/1.1 503"))
 
     def test_a_termination_lets_requests_end(self):
         with Server() as server, httpx.Client(base_url=server.url, timeout=120) as http:

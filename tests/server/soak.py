@@ -8,30 +8,18 @@ import argparse
 import asyncio
 import collections
 import json
-import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 
 import httpx
-from server_process import MODEL, Server
+from demo_adapter import make_adapter
+from server_process import Server
 
 NUM_REQUESTS = 48  # different ones
 QUESTIONS = ["What is 2 + 3?", "Write a Triton kernel that adds two vectors.", "Hello", "import torch\n\nclass Model(torch.nn.Module):\n"]
-
-
-def make_adapter(folder):
-    """A LoRA adapter that moves the demo checkpoint's answers."""
-    data = folder / "sft.jsonl"
-    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} " * 20}]} for i in range(8)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [os.environ["NEMOFORGE_BINARY"], "finetune", "--model", MODEL, "--data", data, "--out", folder / "adapter", "--max-steps", "3",
-               "--learning-rate", "0.01"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    return folder / "adapter"
 
 
 def requests():

@@ -25,6 +25,8 @@
 #include "trace/checkpoint_hash.h"
 #include "train/adapter_folder.h"
 #include "train/checkpoint_folder.h"
+#include "train/curves_page.h"
+#include "train/event_file.h"
 #include "train/metrics.h"
 #include "train/sft_dataset.h"
 #include "train/trainable_model.h"
@@ -219,10 +221,21 @@ Status prepare_out(const FinetuneCommand& command) {
   return {};
 }
 
+// The metrics as TensorBoard and people read them.
+Status write_curves(const FinetuneCommand& command, const std::string& metrics_path) {
+  const fs::path out = command.out;
+  NF_RETURN_IF_ERROR(train::write_event_file(
+      metrics_path, (out / "tensorboard" / "events.out.tfevents.nemoforge").string()));
+  return train::write_curves_page(metrics_path, "nemoforge finetune: " + command.out,
+                                  (out / "curves.html").string());
+}
+
 // Trains with a progress bar and the metrics file.
 Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command,
                                                   train::TrainableModel& model, const TrainingData& data) {
-  train::MetricsFile metrics((fs::path(command.out) / "metrics.jsonl").string());
+  const std::string metrics_path = (fs::path(command.out) / "metrics.jsonl").string();
+  train::MetricsFile metrics(metrics_path);
+  Status curves;
   std::unique_ptr<Progress> progress;
   std::string eval_note;
   train::TrainerEvents events;
@@ -241,9 +254,15 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
     eval_note = fmt::format(", held out {:.4f}", report.loss);
     return metrics.add(report);
   };
+  events.saved = [&](int64_t /*num_steps_done*/) { curves = write_curves(command, metrics_path); };
   events.should_stop = interrupted;
-  return train::train(model, data.training, data.evaluation ? &*data.evaluation : nullptr, command.trainer,
-                      command.resume, events);
+  NF_TRY(const train::TrainingReport report,
+         train::train(model, data.training, data.evaluation ? &*data.evaluation : nullptr, command.trainer,
+                      command.resume, events));
+  NF_RETURN_IF_ERROR(curves);
+  // Once more with the last evaluation.
+  NF_RETURN_IF_ERROR(write_curves(command, metrics_path));
+  return report;
 }
 
 Status run_finetune(FinetuneCommand& command) {

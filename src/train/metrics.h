@@ -4,15 +4,18 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
+#include "io/json.h"
 #include "train/trainer.h"
 
 namespace nemoforge::train {
 
-// A file with one object for each step ({"step", "epoch", "loss", "grad_norm", "learning_rate", "num_tokens",
-// "num_targets", "tokens_per_s"}) and for each evaluation ({"step", "eval_loss", "num_targets"}), "step"
-// counted in steps done. Lines are appended as they come, so that others can follow.
+// A file with one object for each step ({"step", "time", "epoch", "loss", "grad_norm", "learning_rate",
+// "num_tokens", "num_targets", "tokens_per_s"}) and for each evaluation ({"step", "time", "eval_loss",
+// "num_targets"}), "step" counted in steps done, "time" in seconds since 1970. Lines are appended as they
+// come, so that others can follow.
 class MetricsFile {
  public:
   explicit MetricsFile(std::string path) : path_(std::move(path)) {}
@@ -28,5 +31,8 @@ class MetricsFile {
 
   std::string path_;
 };
+
+// The objects of a metrics file, without a last line that was cut off; none where there is no file.
+[[nodiscard]] Result<std::vector<io::Json>> read_metrics(const std::string& path);
 
 }  // namespace nemoforge::train

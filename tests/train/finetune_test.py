@@ -11,6 +11,7 @@ import unittest
 
 import numpy
 from safetensors.numpy import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import peft_logits
 
@@ -98,6 +99,21 @@ class FinetuneTest(unittest.TestCase):
         process.communicate(timeout=600)
         self.output(*arguments, "--resume")
         self.assertEqual((whole / "adapter_model.safetensors").read_bytes(), (broken / "adapter_model.safetensors").read_bytes())
+
+    def test_tensorboard_reads_the_run_and_the_page_shows_it(self):
+        out = self.folder / "a<b>"
+        self.finetune(out, "--eval-fraction", 0.2)
+        metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        events = EventAccumulator(str(out / "tensorboard"))
+        events.Reload()
+        for tag, key in (("train/loss", "loss"), ("train/learning_rate", "learning_rate"), ("eval/eval_loss", "eval_loss")):
+            written = [(row["step"], numpy.float32(row[key])) for row in metrics if key in row]
+            self.assertTrue(written)
+            self.assertEqual([(event.step, numpy.float32(event.value)) for event in events.Scalars(tag)], written)
+        page = (out / "curves.html").read_text()
+        self.assertIn("a&lt;b&gt;", page)
+        self.assertEqual(page.count("<polyline"), 5)
+        self.assertNotIn("<script", page)
 
     def test_bad_data_is_one_sentence_that_names_the_line(self):
         self.data.write_text(json.dumps(row(1)) + "\n{\n")

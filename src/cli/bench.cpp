@@ -12,11 +12,13 @@
 #include "bench/load.h"
 #include "bench/model_work.h"
 #include "bench/prefill.h"
+#include "bench/train.h"
 #include "cli/command.h"
 #include "cli/loaded_model.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
 #include "ops/device_choice.h"
+#include "train/trainable_model.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -32,6 +34,9 @@ struct BenchConfig {
   bench::DecodeOptions decode;
   bench::PrefillOptions prefill;
   std::string load_folder;
+  bench::TrainOptions train;
+  bool full = false;  // every weight trains, not an adapter
+  train::LoraOptions lora;
 };
 
 // The checkpoint, or Nemotron-3-Nano's dimensions with fewer layers and random weights.
@@ -118,6 +123,43 @@ Status run_bench_prefill(const BenchConfig& config) {
           100 * result.fraction));
 }
 
+Status run_bench_train(const BenchConfig& config) {
+  NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(config.device));
+  NF_TRY(const auto backend, ops::make_backend(device));
+  model::ModelConfig model_config = bench::nemotron_nano_config(config.layers);
+  if (!config.model.empty()) {
+    NF_TRY(model_config, model::load_model_config(config.model));
+  }
+  NF_TRY(model::Weights weights,
+         config.model.empty() ? model::Weights::random(model_config, DType::kBF16, config.seed, *backend)
+                              : model::Weights::load(config.model, model_config, DType::kF32, *backend));
+  NF_TRY(train::TrainableModel model,
+         config.full ? train::TrainableModel::full(model_config, std::move(weights), *backend)
+                     : train::TrainableModel::lora(model_config, std::move(weights), config.lora, *backend));
+  NF_TRY(const bench::TrainResult result, bench::run_train(model, config.train));
+  const std::string method = config.full ? "full" : fmt::format("LoRA of rank {}", config.lora.rank);
+  return report(
+      config,
+      {{"bench", "train"},
+       {"model", model_name(config)},
+       {"method", config.full ? "full" : "lora"},
+       {"sequence_len", config.train.sequence_len},
+       {"tokens_per_s", result.tokens_per_s},
+       {"pass_ms",
+        {{"p10", 1e3 * result.pass.p10_s},
+         {"median", 1e3 * result.pass.median_s},
+         {"p90", 1e3 * result.pass.p90_s}}},
+       {"matmul_flops", result.matmul_flops},
+       {"matmul_tokens_per_s", result.matmul_tokens_per_s},
+       {"fraction", result.fraction}},
+      fmt::format(
+          "train {}, {}, one document of {} tokens: {:.1f} tokens/s ({:.1f} ms)\n"
+          "the library alone for the same {:.1f} GFLOP of matrix products: {:.1f} tokens/s; {:.0f}% of it",
+          model_name(config), method, config.train.sequence_len, result.tokens_per_s,
+          1e3 * result.pass.median_s, result.matmul_flops / 1e9, result.matmul_tokens_per_s,
+          100 * result.fraction));
+}
+
 Status run_bench_load(const BenchConfig& config) {
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(config.device));
   NF_TRY(const auto backend, ops::make_backend(device));
@@ -157,19 +199,27 @@ CLI::App* add_bench(CLI::App& bench, Outcome& outcome, const std::shared_ptr<Ben
   command->add_option("--device", config->device, "auto, cpu, cuda or reference")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
       ->capture_default_str();
-  command
-      ->add_option("--dtype", config->dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
-      ->capture_default_str();
   command->add_option("--seed", config->seed, "Of weights and tokens")->capture_default_str();
   command->add_flag("--json", config->json, "One JSON object");
   return command;
 }
 
-void add_checkpoint_flag(CLI::App& command, BenchConfig& config) {
+void add_dtype_flag(CLI::App& command, BenchConfig& config) {
+  command
+      .add_option("--dtype", config.dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+}
+
+void add_model_flag(CLI::App& command, BenchConfig& config) {
   command.add_option(
       "--model", config.model,
       "Checkpoint folder (default: random bf16 weights of Nemotron-3-Nano's dimensions with --layers)");
+}
+
+void add_checkpoint_flags(CLI::App& command, BenchConfig& config) {
+  add_model_flag(command, config);
+  add_dtype_flag(command, config);
   command
       .add_option("--load-format", config.load_format,
                   "auto: the folder's weights; dummy: random ones of the dimensions in its config.json")
@@ -187,7 +237,7 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
   CLI::App* decode =
       add_bench(*bench, outcome, config, "decode",
                 "Tokens/s of decode against the bytes that a step must move", run_bench_decode);
-  add_checkpoint_flag(*decode, *config);
+  add_checkpoint_flags(*decode, *config);
   decode->add_option("--batch-size", config->decode.batch_size, "Sequences")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
@@ -202,7 +252,7 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
       *bench, outcome, config, "prefill",
       "Tokens/s of a prompt against oneDNN's (on a GPU cuBLASLt's) rate for the same matrix products",
       run_bench_prefill);
-  add_checkpoint_flag(*prefill, *config);
+  add_checkpoint_flags(*prefill, *config);
   prefill->add_option("--prompt-len", config->prefill.prompt_len, "Tokens")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -213,9 +263,25 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 
+  CLI::App* train = add_bench(
+      *bench, outcome, config, "train",
+      "Tokens/s of gradients (f32) against oneDNN's rate for the same matrix products", run_bench_train);
+  add_model_flag(*train, *config);
+  train->add_option("--sequence-len", config->train.sequence_len, "Tokens of the document")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  train->add_option("--repetitions", config->train.repetitions, "Passes timed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--rank", config->lora.rank, "Of the adapter")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  train->add_flag("--full", config->full, "Every weight trains, not an adapter");
+
   CLI::App* load = add_bench(
       *bench, outcome, config, "load",
       "Writes a random checkpoint, then times loading it against reading the file once", run_bench_load);
+  add_dtype_flag(*load, *config);
   load->add_option("--folder", config->load_folder, "Where the checkpoint is written")->required();
 }
 

@@ -80,7 +80,8 @@ Status run_serve(ServeConfig& config) {
 
   std::unique_ptr<server::HttpServer> http;
   server::Api api(config.api, served, engine);
-  NF_TRY(http, server::HttpServer::start(config.http, [&api](auto&& request, auto exchange) {
+  NF_TRY(http, server::HttpServer::start(config.http, [&api](server::HttpRequest&& request,
+                                                             std::shared_ptr<server::Exchange> exchange) {
            api.handle(std::move(request), std::move(exchange));
          }));
   spdlog::info("serving {} at http://{}:{} ({} sequences of at most {} tokens)", config.served_model_name,

@@ -155,6 +155,13 @@ Result<Json> parse_observed(std::string_view text, const JsonLimits& limits) {
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
+  // The library takes a NUL for the end of the text, and skips a byte order mark; neither is JSON.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return error(ErrorCode::kInvalidData, "invalid JSON: a NUL byte at offset " + std::to_string(nul));
+  }
+  if (text.starts_with("\xef\xbb\xbf")) {
+    return error(ErrorCode::kInvalidData, "invalid JSON: it begins with a byte order mark");
+  }
   if (nesting_depth(text) > limits.max_depth) {
     return error(ErrorCode::kInvalidData,
                  "JSON is nested deeper than " + std::to_string(limits.max_depth) + " levels");

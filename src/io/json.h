@@ -23,8 +23,9 @@ struct JsonLimits {
   bool reject_duplicate_keys = false;
 };
 
-// Parses one JSON document (UTF-8; nothing but white space after it). kInvalidData with the byte offset on a
-// syntax error, invalid UTF-8, or nesting deeper than the limit. Duplicate keys: the last one wins.
+// Parses one JSON document (UTF-8 without a byte order mark; nothing but white space after it). kInvalidData
+// with the byte offset on a syntax error, invalid UTF-8, or nesting deeper than the limit. Duplicate keys:
+// the last one wins.
 [[nodiscard]] Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
 // Parses the JSON file at `path`; errors name the path.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <string_view>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -58,6 +59,14 @@ TEST(ParseJson, errors_do_not_repeat_the_documents_bytes) {
       value.error().message,
       "invalid JSON: parse error at line 1, column 8: syntax error while parsing value - invalid string: "
       "ill-formed UTF-8 byte");
+}
+
+TEST(ParseJson, reads_the_whole_text) {
+  using namespace std::string_view_literals;
+  for (const std::string_view text : {"null\0"sv, "5\0 and more"sv, "[\0]"sv, "\0"sv, "\xef\xbb\xbf 5"sv}) {
+    EXPECT_FALSE(parse_json(text)) << text;
+    EXPECT_FALSE(parse_json(text, {.allow_non_finite = true})) << text;
+  }
 }
 
 TEST(ParseJson, bounds_nesting_without_counting_brackets_in_strings) {

@@ -255,6 +255,15 @@ TEST(ToolArgument, takes_the_type_that_the_schema_gives) {
   }
 }
 
+TEST(ToolArgument, a_value_with_bytes_behind_it_is_a_string) {
+  EXPECT_EQ(argument_to_json(std::string_view("null\0z", 6), {}), R"("null\u0000z")");
+  EXPECT_EQ(argument_to_json("\xef\xbb\xbf"
+                             "5",
+                             {}),
+            "\"\xef\xbb\xbf"
+            "5\"");
+}
+
 TEST(ToolArgument, control_bytes_and_bytes_that_are_not_utf8_become_json) {
   EXPECT_EQ(escape_json_string(std::string_view("\x01\b\0\xFFz", 5)), "\\u0001\\u0008\\u0000\xEF\xBF\xBDz");
 }

@@ -46,8 +46,12 @@ inline constexpr int64_t kManifestFormat = 2;
                                              const DatasetPaths& paths,
                                              const std::function<Status(const WrittenData&)>& check = {});
 
+// What a row says where a speedup or a time was not measured. Not null: Hugging Face's datasets takes a
+// column's type from the first megabytes of a file, and a column that begins with nulls refuses numbers.
+inline constexpr double kNotMeasured = 0;
+
 // The candidate as a row of RowFormat::kKernelBook, without a line break. kernel_time_ms and
-// reference_time_ms are the verdict record's kernel_ms and reference_ms, null where they were not measured.
+// reference_time_ms are the verdict record's kernel_ms and reference_ms.
 [[nodiscard]] Result<std::string> kernelbook_row(const Candidate& candidate, const store::RunStore& run);
 [[nodiscard]] Status write_manifest(const DatasetConfig& config, const Collection& collection,
                                     const WrittenData& data, const std::string& path);

@@ -23,9 +23,9 @@ Json result_json(const store::Verdict& verdict) {
   const auto record = io::parse_json(verdict.record_json);
   const auto number = [&record](const char* name) {
     const Json value = record && record->is_object() ? record->value(name, Json(nullptr)) : Json(nullptr);
-    return value.is_number() ? value : Json(nullptr);
+    return value.is_number() ? value.get<double>() : kNotMeasured;
   };
-  const double speedup = verdict.speedup.value_or(0);
+  const double speedup = verdict.speedup.value_or(kNotMeasured);
   return {{"correctness", verdict.correct},
           {"error", verdict.correct ? Json(nullptr) : Json(verdict.verdict)},
           {"fast_0", verdict.correct},
@@ -34,7 +34,7 @@ Json result_json(const store::Verdict& verdict) {
           {"kernel_name", "ModelNew"},
           {"kernel_time_ms", number("kernel_ms")},
           {"reference_time_ms", number("reference_ms")},
-          {"speedup", verdict.speedup ? Json(*verdict.speedup) : Json(nullptr)},
+          {"speedup", verdict.speedup.value_or(kNotMeasured)},
           {"timestamp", iso_time(verdict.finished_ms)}};
 }
 

@@ -51,15 +51,14 @@ Result<std::string> row_json(const Candidate& candidate, const Collection& colle
   NF_CHECK(trace.has_value()) << candidate.trace_id;
   NF_TRY(const std::string messages, conversation_json(*trace));
   NF_TRY(io::Json messages_json, io::parse_json(messages));
-  io::Json row = {{"messages", std::move(messages_json)},
-                  {"problem_id", candidate.problem_id},
-                  {"run", collection.run_facts[candidate.run_idx].dir},
-                  {"sample_idx", candidate.sample_idx},
-                  {"attempt_idx", candidate.attempt_idx},
-                  {"verdict", candidate.verdict},
-                  {"speedup", nullptr},
-                  {"num_tokens", candidate.num_tokens}};
-  if (candidate.speedup) row["speedup"] = *candidate.speedup;
+  const io::Json row = {{"messages", std::move(messages_json)},
+                        {"problem_id", candidate.problem_id},
+                        {"run", collection.run_facts[candidate.run_idx].dir},
+                        {"sample_idx", candidate.sample_idx},
+                        {"attempt_idx", candidate.attempt_idx},
+                        {"verdict", candidate.verdict},
+                        {"speedup", candidate.speedup.value_or(kNotMeasured)},
+                        {"num_tokens", candidate.num_tokens}};
   return io::dump_json(row) + "\n";
 }
 

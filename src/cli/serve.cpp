@@ -16,6 +16,7 @@
 #include "cli/generation.h"
 #include "server/api.h"
 #include "server/http_server.h"
+#include "server/tls.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -25,6 +26,8 @@ struct ServeConfig {
   engine::EngineConfig engine;
   server::HttpConfig http;
   server::ApiConfig api;
+  std::string certificate_file;
+  std::string key_file;
   std::string served_model_name;
   std::vector<std::string> adapters;  // NAME=DIR
   int64_t drain_timeout_s = 30;
@@ -64,6 +67,9 @@ Status run_serve(ServeConfig& config) {
   config.api.access_log = !config.no_access_log;
   if (const char* key = std::getenv("NEMOFORGE_API_KEY"); key != nullptr && *key != '\0')
     config.api.api_keys.emplace_back(key);
+  if (!config.certificate_file.empty()) {
+    NF_TRY(config.http.tls, server::load_tls_context(config.certificate_file, config.key_file));
+  }
   NF_TRY(Generator generator, make_generator(config.model, config.engine));
   auto chat_template = text::ChatTemplate::load(config.model.model);
   if (!chat_template && chat_template.error().code != ErrorCode::kNotFound)
@@ -84,8 +90,9 @@ Status run_serve(ServeConfig& config) {
                                                              std::shared_ptr<server::Exchange> exchange) {
            api.handle(std::move(request), std::move(exchange));
          }));
-  spdlog::info("serving {} at http://{}:{} ({} sequences of at most {} tokens)", config.served_model_name,
-               config.http.host, http->port(), engine.limits().max_num_seqs, engine.limits().max_model_len);
+  spdlog::info("serving {} at {}://{}:{} ({} sequences of at most {} tokens)", config.served_model_name,
+               config.http.tls ? "https" : "http", config.http.host, http->port(),
+               engine.limits().max_num_seqs, engine.limits().max_model_len);
   wait_for_end(engine);
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(config.drain_timeout_s);
@@ -114,6 +121,14 @@ void add_engine_flags(CLI::App& command, engine::EngineConfig& engine) {
       ->capture_default_str();
 }
 
+void add_tls_flags(CLI::App& command, ServeConfig& config) {
+  auto* certificate = command.add_option("--ssl-certfile", config.certificate_file,
+                                         "PEM: the server's certificate and its chain; serves HTTPS");
+  auto* key = command.add_option("--ssl-keyfile", config.key_file, "PEM: the certificate's private key");
+  certificate->needs(key);
+  key->needs(certificate);
+}
+
 void add_http_flags(CLI::App& command, server::HttpConfig& http) {
   command.add_option("--host", http.host, "Address to listen on")->capture_default_str();
   command.add_option("--port", http.port, "Port; 0: a free one, which the log names")->capture_default_str();
@@ -140,6 +155,7 @@ void add_serve_command(CLI::App& app, Outcome& outcome) {
   add_engine_memory_flag(*command, config->model);
   add_engine_flags(*command, config->engine);
   add_http_flags(*command, config->http);
+  add_tls_flags(*command, *config);
   command->add_option("--served-model-name", config->served_model_name,
                       "What clients call the model (default: the folder's name)");
   command->add_option("--lora", config->adapters,

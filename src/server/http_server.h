@@ -1,4 +1,5 @@
-// HTTP/1.1 on a TCP port: keep-alive, chunked streams, limits and deadlines. Knows nothing of the API.
+// HTTP/1.1 on a TCP port, with TLS or without: keep-alive, chunked streams, limits and deadlines. Knows
+// nothing of the API.
 #pragma once
 
 #include <chrono>
@@ -8,6 +9,7 @@
 
 #include "base/result.h"
 #include "server/http_exchange.h"
+#include "server/tls.h"
 
 namespace nemoforge::server {
 
@@ -17,9 +19,11 @@ struct HttpConfig {
   int num_threads = 2;   // that read and write sockets
   uint32_t max_header_bytes = 32 * 1024;
   uint64_t max_body_bytes = 16 * 1024 * 1024;
-  size_t max_connections = 1024;  // more are answered with 503
+  TlsContextPtr tls;              // null: plain HTTP
+  size_t max_connections = 1024;  // more are answered with 503, or with TLS closed
   // What a stream may have waiting for a client that does not read; beyond it the client counts as gone.
   size_t max_unsent_bytes = 8 * 1024 * 1024;
+  std::chrono::seconds handshake_timeout{10};
   std::chrono::seconds idle_timeout{75};   // between requests
   std::chrono::seconds read_timeout{30};   // for a whole request, from its first byte
   std::chrono::seconds write_timeout{60};  // without progress

@@ -49,22 +49,22 @@ std::string field(const http::fields& fields, const char* name) {
 }  // namespace
 
 HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<SessionContext> context)
-    : socket_(std::move(socket)), context_(std::move(context)) {
+    : context_(std::move(context)), stream_(std::move(socket), context_->config.tls.get()) {
   error_code ignored;
-  const auto endpoint = socket_.remote_endpoint(ignored);
+  const auto endpoint = stream_.socket().remote_endpoint(ignored);
   if (!ignored) peer_ = endpoint.address().to_string();
   // Tokens go out as they come.
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
 }
 
 template <typename Task>
 void HttpSession::post(Task task) {
-  asio::post(socket_.get_executor(),
+  asio::post(stream_.get_executor(),
              [self = shared_from_this(), task = std::move(task)]() mutable { task(*self); });
 }
 
 void HttpSession::start() {
-  post([](HttpSession& self) { self.read_header(); });
+  post([](HttpSession& self) { self.stream_.has_tls() ? self.handshake() : self.read_header(); });
 }
 
 void HttpSession::close_if_idle() {
@@ -86,6 +86,7 @@ void HttpSession::close_now() {
 
 void HttpSession::refuse() {
   post([](HttpSession& self) {
+    if (self.stream_.has_tls()) return self.close();
     self.state_ = State::kAnswering;
     self.respond(self.number_, error_response({503, "the server has too many connections", {}}));
   });
@@ -93,6 +94,15 @@ void HttpSession::refuse() {
 
 void HttpSession::set_deadline(std::chrono::seconds timeout) {
   deadline_ns_ = (std::chrono::steady_clock::now() + timeout).time_since_epoch().count();
+}
+
+void HttpSession::handshake() {
+  set_deadline(context_->config.handshake_timeout);
+  stream_.async_handshake([self = shared_from_this()](error_code failure) {
+    if (self->state_ == State::kClosed) return;
+    if (failure) return self->close();  // OpenSSL has told the client why
+    self->read_header();
+  });
 }
 
 void HttpSession::read_header() {
@@ -104,7 +114,7 @@ void HttpSession::read_header() {
   set_deadline(buffer_.size() > 0 ? context_->config.read_timeout : context_->config.idle_timeout);
   // Headers dribbled byte by byte end with the idle deadline, which is set once a request.
   http::async_read_header(
-      socket_, buffer_, *parser_,
+      stream_, buffer_, *parser_,
       [self = shared_from_this()](error_code failure, size_t) { self->on_header(failure); });
 }
 
@@ -119,7 +129,7 @@ void HttpSession::on_header(const error_code& failure) {
   is_head_request_ = header.method() == http::verb::head;
   if (boost::beast::iequals(header[http::field::expect], "100-continue")) {
     const auto text = std::make_shared<std::string>("HTTP/1.1 100 Continue\r\n\r\n");
-    asio::async_write(socket_, asio::buffer(*text),
+    asio::async_write(stream_, asio::buffer(*text),
                       [self = shared_from_this(), text](error_code sent, size_t) {
                         if (self->state_ == State::kClosed) return;
                         if (sent) return self->close();
@@ -131,7 +141,7 @@ void HttpSession::on_header(const error_code& failure) {
 }
 
 void HttpSession::read_body() {
-  http::async_read(socket_, buffer_, *parser_,
+  http::async_read(stream_, buffer_, *parser_,
                    [self = shared_from_this()](error_code failure, size_t) { self->on_body(failure); });
 }
 
@@ -164,7 +174,7 @@ void HttpSession::dispatch() {
 void HttpSession::watch() {
   if (is_watching_ || buffer_.size() > 0) return;
   is_watching_ = true;
-  socket_.async_read_some(buffer_.prepare(4096),
+  stream_.async_read_some(buffer_.prepare(4096),
                           [self = shared_from_this()](error_code failure, size_t num_bytes) {
                             self->on_early_bytes(failure, num_bytes);
                           });
@@ -294,7 +304,7 @@ void HttpSession::pump() {
   }
   is_writing_ = true;
   set_deadline(context_->config.write_timeout);
-  socket_.async_write_some(asio::buffer(sending_) + num_sent_,
+  stream_.async_write_some(asio::buffer(sending_) + num_sent_,
                            [self = shared_from_this()](error_code failure, size_t num_bytes) {
                              self->on_written(failure, num_bytes);
                            });
@@ -320,20 +330,18 @@ void HttpSession::after_answer() {
 // Says goodbye and waits for the client's: to close with bytes unread could cost it the answer.
 void HttpSession::linger() {
   state_ = State::kLingering;
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   buffer_.clear();
   set_deadline(kLinger);
-  watch();
+  stream_.async_finish([self = shared_from_this()] {
+    if (self->state_ == State::kLingering) self->watch();
+  });
 }
 
 void HttpSession::close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   clear_deadline();
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-  socket_.close(ignored);
+  stream_.close();
   if (on_disconnect_) std::exchange(on_disconnect_, {})();
 }
 

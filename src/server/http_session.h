@@ -13,6 +13,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include "server/client_stream.h"
 #include "server/http_exchange.h"
 #include "server/http_server.h"
 
@@ -39,7 +40,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void close_if_idle();
   void close_if_overdue(std::chrono::steady_clock::time_point now);
   void close_now();
-  // Answers with 503 and closes, without reading.
+  // Answers with 503 and closes, without reading; with TLS it only closes, since a handshake costs more than
+  // it should to say no.
   void refuse();
 
   // From any thread: the answer of request `number`; ignored where that is not the one being answered.
@@ -55,6 +57,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   template <typename Task>
   void post(Task task);
+  void handshake();
   void read_header();
   void on_header(const boost::system::error_code& failure);
   void read_body();
@@ -78,8 +81,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   static constexpr int64_t kNever = INT64_MAX;
 
-  boost::asio::ip::tcp::socket socket_;
-  std::shared_ptr<SessionContext> context_;
+  std::shared_ptr<SessionContext> context_;  // before what uses its TLS context
+  ClientStream stream_;
   std::string peer_;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;

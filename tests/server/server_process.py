@@ -22,12 +22,13 @@ class Server:
         self._ports: queue.Queue[int] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = f"http://127.0.0.1:{self._ports.get(timeout=START_TIMEOUT_S)}"
+        scheme = "https" if "--ssl-certfile" in flags else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._ports.get(timeout=START_TIMEOUT_S)}"
 
     def _read(self):
         for line in self.process.stderr:
             self.lines.append(line.rstrip("\n"))
-            if found := re.search(r"serving .* at http://[^ ]*:(\d+) ", line):
+            if found := re.search(r"serving .* at https?://[^ ]*:(\d+) ", line):
                 self._ports.put(int(found.group(1)))
 
     def signal(self, number: int):

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import pathlib
 import random
+import sys
 from dataclasses import dataclass, field
 
 from operations import ATOM, BINARY, PLAIN_NAME, REDUCTIONS, UNARY
@@ -18,6 +19,9 @@ from operations import ATOM, BINARY, PLAIN_NAME, REDUCTIONS, UNARY
 HELD_OUT_PERCENT = 12
 START_MAGNITUDE = 6.0  # of what torch.randn gives
 MAX_MAGNITUDE = 300.0
+MAX_SIZE = 8
+MAX_MISSES = 20000  # draws in a row that give no new problem
+SIZE_WEIGHTS = (1, 4, 4, 4, 2, 2)  # of problems of 1, 2, ... operations
 SHAPES = {
     2: ((64, 100, 128, 256, 500, 512, 1024, 2000, 2048), (128, 192, 256, 384, 500, 512, 768, 1000, 1024, 1536, 2000, 2048)),
     3: ((2, 4, 8, 16), (32, 50, 64, 100, 128), (128, 256, 384, 512, 640, 1000)),
@@ -237,15 +241,18 @@ def render(rng, program, dimensions, shape):
     return "\n".join(lines) + "\n"
 
 
-def problems(seed, side):
-    """Yields sources of problems without end; no two of the same operations."""
+def problems(seed, side, size_weights=SIZE_WEIGHTS):
+    """Yields sources of problems while there are new ones; no two of the same operations. size_weights: how often a problem has 1, 2, ... operations."""
+    sizes = range(1, len(size_weights) + 1)
+    num_misses = 0
     rng = random.Random(f"{seed}/{side}")
     seen = set()
-    while True:
+    while num_misses < MAX_MISSES:
+        num_misses += 1
         rank = rng.choices([2, 3], [7, 3])[0]
         shape = [rng.choice(sizes) for sizes in SHAPES[rank]]
         try:
-            program = draw_program(rng, rng.choices([1, 2, 3, 4, 5, 6], [1, 4, 4, 4, 2, 2])[0], shape[-1])
+            program = draw_program(rng, rng.choices(sizes, size_weights)[0], shape[-1])
         except TooLarge:
             continue
         structure = (tuple(program.joins), tuple(tuple(n.kind for n in branch) for branch in program.branches), tuple(n.kind for n in program.body))
@@ -253,7 +260,18 @@ def problems(seed, side):
         if structure in seen or has_held_out_pair != (side == "held_out"):
             continue
         seen.add(structure)
+        num_misses = 0
         yield render(rng, program, rng.choice(DIMENSIONS[rank]), shape)
+
+
+def read_size_weights(text):
+    try:
+        weights = tuple(float(weight) for weight in text.split(","))
+    except ValueError:
+        weights = ()
+    if not 0 < sum(weights) < float("inf") or min(weights) < 0 or len(weights) > MAX_SIZE:
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of 1 to {MAX_SIZE} weights, one of them above 0")
+    return weights
 
 
 def main():
@@ -262,10 +280,21 @@ def main():
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", choices=("train", "held_out"), default="train")
+    parser.add_argument(
+        "--sizes",
+        type=read_size_weights,
+        default=SIZE_WEIGHTS,
+        metavar="W1,W2,...",
+        help="weights of problems of 1, 2, ... operations, so that 0,0,0,0,1,1 are long ones only (default: %s)" % ",".join(map(str, SIZE_WEIGHTS)),
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for number, source in zip(range(arguments.count), problems(arguments.seed, arguments.side)):
+    num_written = 0
+    for number, source in zip(range(arguments.count), problems(arguments.seed, arguments.side, arguments.sizes)):
+        num_written += 1
         (arguments.out / f"{arguments.side}_{arguments.seed}_{number:05}.py").write_text(source)
+    if num_written < arguments.count:
+        sys.exit(f"make.py: wrote {num_written} problems: there are no {arguments.count} of these sizes on side {arguments.side}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,19 @@ class MakeTest(unittest.TestCase):
         self.assertEqual(first(20, 3), first(20, 3))
         self.assertFalse(set(first(20, 3)) & set(first(20, 4)))
 
+    def test_sizes_are_as_asked(self):
+        def num_operations(source):
+            words = next(line for line in source.splitlines() if "Model that computes" in line)
+            return words.count(", then") + 1
+
+        described = [s for s in itertools.islice(make.problems(5, "train", (0, 0, 0, 0, 1)), 20) if "Model that computes" in s]
+        self.assertTrue(described)
+        self.assertEqual({num_operations(source) for source in described}, {5})
+
+    def test_problems_that_do_not_exist_are_not_searched_for_ever(self):
+        # One operation has no neighbour.
+        self.assertEqual(list(make.problems(0, "held_out", (1,))), [])
+
     def test_a_pair_of_neighbours_is_of_one_side(self):
         program = make.Program(["x", "y"], [[make.Node("relu")], [make.Node("exp")]], ["badd"], [make.Node("tanh"), make.Node("softmax")])
         self.assertEqual(program.pairs(), [("relu", "badd"), ("exp", "badd"), ("badd", "tanh"), ("tanh", "softmax")])

@@ -32,35 +32,93 @@ class ForgeTest(unittest.TestCase):
         shutil.copy(BUNDLED / f"{name}.py", self.problems)
 
     def rows(self, query):
-        with sqlite3.connect(self.round / "before" / "run.sqlite") as database:
-            return database.execute(query).fetchall()
+        found = []
+        for run in ("before", "round_1/training"):
+            if (self.round / run).exists():
+                with sqlite3.connect(self.round / run / "run.sqlite") as database:
+                    found += database.execute(query).fetchall()
+        return found
+
+    def finish(self, *flags):
+        return subprocess.run(self.arguments(*flags), capture_output=True, text=True, timeout=600, check=False)
+
+    def run_until(self, line, *flags, signal_number):
+        process = subprocess.Popen(self.arguments(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not process.stdout.readline().startswith(line):
+            self.assertIsNone(process.poll())
+        process.send_signal(signal_number)
+        _, words = process.communicate(timeout=300)
+        return process.returncode, words
 
     def test_a_round_that_was_interrupted_goes_on_to_its_report(self):
         self.add_problem("train_02")
         self.add_problem("held_out_18")
-        process = subprocess.Popen(self.arguments(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while not process.stdout.readline().startswith("$ nemoforge verify"):
-            self.assertIsNone(process.poll())
-        process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=300)
-        self.assertEqual(process.returncode, 1, words)
+        flags = ("--", "--max-steps", "1")
+        returncode, words = self.run_until("$ nemoforge verify", *flags, signal_number=signal.SIGINT)
+        self.assertEqual(returncode, 1, words)
         self.assertIn("run the same command again", words)
         self.assertFalse((self.round / "report.json").exists())
         traces = self.rows("select id, problem_id, finished_ms from traces order by id")
-        self.assertEqual(len(traces), 2)
+        self.assertEqual([problem for _, problem, _ in traces], ["held_out_18"])
 
-        done = subprocess.run(self.arguments("--", "--max-steps", "1"), capture_output=True, text=True, timeout=600, check=False)
+        changed = self.finish("--", "--max-steps", "2")
+        self.assertEqual(changed.returncode, 1)
+        self.assertIn('finetune flags was ["--max-steps","1"], now ["--max-steps","2"]', changed.stderr)
+
+        returncode, words = self.run_until("$ nemoforge finetune", "--resume", *flags, signal_number=signal.SIGKILL)
+        self.assertEqual(returncode, -signal.SIGKILL, words)
+        traces += self.rows("select id, problem_id, finished_ms from traces order by id")[1:]
+        done = self.finish(*flags)
         self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("goes on, 5 of 8 stages are done", done.stdout)
         self.assertEqual(self.rows("select id, problem_id, finished_ms from traces order by id"), traces)
-        self.assertEqual(self.rows("select count(*), count(distinct trace_id) from verdicts"), [(2, 2)])
+        self.assertEqual(self.rows("select count(*), count(distinct trace_id) from verdicts"), [(1, 1), (1, 1)])
         report = json.loads((self.round / "report.json").read_text())
         self.assertEqual(report["num_problems"], 1)
         self.assertEqual(report["pass_at_1_before"], 1)
         self.assertEqual(report["problems"]["held_out_18"]["before"], [1, 1])
         self.assertEqual(report["problems"]["held_out_18"]["after"][1], 1)
-        data = [json.loads(line) for line in (self.round / "sft.jsonl").read_text().splitlines()]
+        self.assertEqual([(r["round"], r["num_traces"], r["num_correct"], r["num_rows"]) for r in report["rounds"]], [(1, 1, 1, 1)])
+        data = [json.loads(line) for line in (self.round / "round_1" / "sft.jsonl").read_text().splitlines()]
         self.assertEqual([row["problem_id"] for row in data], ["train_02"])
-        self.assertTrue((self.round / "adapter" / "adapter_model.safetensors").exists())
+        self.assertTrue((self.round / "round_1" / "adapter" / "adapter_model.safetensors").exists())
+
+        # Once more: nothing is left to do, the report stands.
+        written = (self.round / "report.json").read_bytes()
+        again = self.finish(*flags)
+        self.assertIn("8 of 8 stages are done", again.stdout)
+        self.assertNotIn("$ nemoforge", again.stdout)
+        self.assertEqual((self.round / "report.json").read_bytes(), written)
+
+    def test_a_second_round_samples_its_own_problems_with_the_first_ones_adapter(self):
+        for name in ("train_02", "train_04", "held_out_18"):
+            self.add_problem(name)
+        done = self.finish("--rounds", "2", "--measure", "last", "--max-tokens", "1200", "--", "--max-steps", "1")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        sampled = []
+        for name in ("round_1", "round_2"):
+            with sqlite3.connect(self.round / name / "training" / "run.sqlite") as database:
+                sampled += database.execute("select problem_id, adapter <> '' from traces").fetchall()
+        self.assertEqual(sorted(problem for problem, _ in sampled), ["train_02", "train_04"])
+        self.assertEqual([adapted for _, adapted in sampled], [0, 1])
+        self.assertFalse((self.round / "round_1" / "held_out").exists())
+        report = json.loads((self.round / "report.json").read_text())
+        self.assertEqual([r["num_rows"] for r in report["rounds"]], [1, 2])
+        self.assertNotIn("pass_at_1", report["rounds"][0])
+        self.assertIn("round 2", done.stdout)
+
+    def test_a_wrong_command_line_is_an_error_before_anything_runs(self):
+        self.add_problem("train_02")
+        self.add_problem("held_out_18")
+        for flags, code, words in (
+            (["--", "--epochz", "3"], 2, "--epochz"),
+            (["--rounds", "2"], 1, "has 1 problems to train on, too few for 2 rounds"),
+            (["--resume"], 1, "to go on with"),
+        ):
+            done = self.finish(*flags)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertIn(words, done.stderr)
+            self.assertFalse(self.round.exists())
 
     def test_problems_of_one_side_only_are_an_error_before_anything_runs(self):
         self.add_problem("train_02")

@@ -1,5 +1,6 @@
 #include "report/kernelbench.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -88,6 +89,40 @@ Json result_json(int64_t sample_idx, const store::Verdict& verdict) {
           {"runtime_stats", Json::object()}};
 }
 
+std::optional<double> reference_ms(const Sample& sample) {
+  if (!sample.verdict) return std::nullopt;
+  const auto record = io::parse_json(sample.verdict->record_json);
+  const Json time =
+      record && record->is_object() ? record->value("reference_ms", Json(nullptr)) : Json(nullptr);
+  return time.is_number() ? std::optional<double>(time.get<double>()) : std::nullopt;
+}
+
+// The level's entries of a baseline file: the reference's time beside the first sample that has one, which is
+// the sample that the analysis compares. A problem that nobody solved counts in the averages whatever its
+// reference takes: null where that was not measured.
+Json baseline_json(const Level& level) {
+  Json entries = Json::object();
+  for (const auto& [number, samples] : level.problems) {
+    std::optional<double> mean;
+    bool has_verdict = false;
+    bool is_solved = false;
+    for (const auto& [sample_idx, sample] : samples) {
+      if (!mean) mean = reference_ms(sample);
+      has_verdict = has_verdict || sample.verdict;
+      is_solved = is_solved || (sample.verdict && sample.verdict->correct);
+    }
+    if (!has_verdict || (!mean && is_solved)) continue;
+    const std::string& id = level.ids.at(number);
+    entries[id.substr(id.find('_') + 1) + ".py"] = {{"mean", mean ? Json(*mean) : Json(nullptr)}};
+  }
+  return entries;
+}
+
+bool has_number(const Json& baseline_entries) {
+  return std::any_of(baseline_entries.begin(), baseline_entries.end(),
+                     [](const Json& entry) { return entry["mean"].is_number(); });
+}
+
 Result<KernelBenchFolder> write_level(const store::RunStore& run, int64_t level_number, const Level& level,
                                       const std::string& out_dir) {
   KernelBenchFolder folder{(std::filesystem::path(out_dir) / fmt::format("level{}", level_number)).string(),
@@ -127,9 +162,20 @@ Result<std::vector<KernelBenchFolder>> write_kernelbench(const store::RunStore& 
                  "trace a KernelBench checkout: --problems KernelBench");
   }
   std::vector<KernelBenchFolder> folders;
+  Json baseline = Json::object();
   for (const auto& [number, level] : levels) {
     NF_TRY(KernelBenchFolder folder, write_level(run, number, level, out_dir));
     folders.push_back(std::move(folder));
+    Json entries = baseline_json(level);
+    if (has_number(entries)) baseline[fmt::format("level{}", number)] = std::move(entries);
+  }
+  const std::string baseline_path = (std::filesystem::path(out_dir) / "baseline.json").string();
+  if (!baseline.empty()) {
+    NF_RETURN_IF_ERROR(io::write_file_atomically(baseline_path, baseline.dump(4) + "\n"));
+  } else {
+    // One of an earlier run in this folder would be taken for this one's.
+    std::error_code ignored;
+    std::filesystem::remove(baseline_path, ignored);
   }
   return folders;
 }

@@ -232,6 +232,27 @@ TEST_F(ReportTest, kernelbench_layout_has_one_result_a_sample) {
   EXPECT_EQ((*io::read_json_file(dir_ + "/kb/level2/eval_results.json"))["4"][0]["compiled"], true);
 }
 
+TEST_F(ReportTest, kernelbench_baselines_are_the_times_beside_the_samples) {
+  const auto timed = [](const char* kernel_ms, const char* reference_ms) {
+    return std::string(R"({"kernel_ms":)") + kernel_ms + R"(,"reference_ms":)" + reference_ms + "}";
+  };
+  add({.problem = "level1_1_a", .sample_idx = 0, .verdict = "correct", .record = timed("1.0", "2.0")});
+  add({.problem = "level1_1_a", .sample_idx = 1, .verdict = "correct", .record = timed("1.0", "3.0")});
+  add({.problem = "level1_2_b", .sample_idx = 0, .verdict = "mismatch"});
+  add({.problem = "level1_2_b", .sample_idx = 1, .verdict = "correct", .record = timed("1.0", "4.0")});
+  add({.problem = "level1_3_c", .verdict = "mismatch"});
+  add({.problem = "level1_4_d", .verdict = "correct_cpu"});
+  add({.problem = "level1_5_e", .verdict = "needs_gpu"});
+  add({.problem = "level2_1_f", .verdict = "correct_cpu"});
+  ASSERT_TRUE(write_kernelbench(*tracer_, dir_ + "/kb").has_value());
+  const auto baseline = io::read_json_file(dir_ + "/kb/baseline.json");
+  ASSERT_TRUE(baseline.has_value()) << baseline.error().to_string();
+  // A problem that was solved without a time cannot be compared; one that was not solved counts all the same.
+  const auto expected =
+      io::parse_json(R"({"level1":{"1_a.py":{"mean":2.0},"2_b.py":{"mean":4.0},"3_c.py":{"mean":null}}})");
+  EXPECT_EQ(*baseline, *expected);
+}
+
 TEST_F(ReportTest, kernelbench_layout_needs_kernelbenchs_ids) {
   add({.problem = "mine", .verdict = "correct"});
   const auto none = write_kernelbench(*tracer_, dir_ + "/kb");

@@ -143,7 +143,12 @@ class Emitter {
         start = add({Node::Kind::kSplit, 0, 0, emit(part, start), next});
       }
     }
-    for (int32_t i = 0; i < expression.min && !is_full(); ++i) start = emit(part, start);
+    for (int32_t i = 0; i < expression.min && !is_full(); ++i) {
+      const int32_t body = emit(part, start);
+      // Nothing, however often: repetitions of it nested in each other would take for ever to write out.
+      if (body == start) break;
+      start = body;
+    }
     return start;
   }
 

@@ -327,5 +327,21 @@ TEST(Matcher, long_outputs_stay_within_the_bounds) {
   EXPECT_FALSE(counted.accept('a'));
 }
 
+// Written out, this would be 10^12 times nothing.
+TEST(Grammar, repetitions_of_nothing_end) {
+  EXPECT_TRUE(matches(matcher_of(from_regex("a(((){10000}){10000}){10000}b")), "ab"));
+  EXPECT_TRUE(matches(matcher_of(from_ebnf("root ::= \"a\" (((\"\"){10000}){10000}){10000} \"b\"")), "ab"));
+}
+
+// Places that many places lead to are looked at once a byte; that took minutes for one token.
+TEST(Matcher, nested_repetitions_are_followed_in_time) {
+  Matcher matcher = matcher_of(from_regex("([a-z]{0,38}){0,38}"));
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(matcher.mask()) << i;
+    ASSERT_TRUE(matcher.accept('a')) << i;
+  }
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
 }  // namespace
 }  // namespace nemoforge::grammar

@@ -1,7 +1,6 @@
 #include "grammar/matcher.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "base/integers.h"
@@ -11,6 +10,7 @@ namespace {
 
 constexpr int32_t kUnknown = -1;
 constexpr size_t kMaxFramesOfState = 4096;
+constexpr size_t kMaxPlacesOfStep = 4 * kMaxFramesOfState;
 
 uint64_t frame_key(int32_t node, int32_t parent) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(node)) << 32) | static_cast<uint32_t>(parent);
@@ -23,7 +23,8 @@ Matcher::Matcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const T
   frames_.push_back({-1, 0, 0});
   (void)state_of({});
   std::vector<int32_t> frames;
-  close(grammar_->start(), 0, frames);
+  Places seen;
+  close(grammar_->start(), 0, seen, frames);
   state_ = state_of(std::move(frames));
 }
 
@@ -35,6 +36,7 @@ void Matcher::restart() {
   states_.clear();
   state_ids_.clear();
   masks_.clear();
+  num_frames_of_states_ = 0;
   (void)state_of({});
   std::vector<int32_t> frames;
   for (const int32_t frame : current) {
@@ -56,14 +58,13 @@ int32_t Matcher::frame_of(int32_t node, int32_t parent) {
 }
 
 // Adds the places that are reached from `node` without reading a byte.
-void Matcher::close(int32_t node, int32_t parent, std::vector<int32_t>& frames) {
-  std::set<std::pair<int32_t, int32_t>> seen;
+void Matcher::close(int32_t node, int32_t parent, Places& seen, std::vector<int32_t>& frames) {
   std::vector<std::pair<int32_t, int32_t>> todo = {{node, parent}};
   while (!todo.empty()) {
     const auto at = todo.back();
     todo.pop_back();
     if (!seen.insert(at).second) continue;
-    if (seen.size() > kMaxFramesOfState) {
+    if (seen.size() > kMaxPlacesOfStep || ++num_places_ > kMaxPlacesOfToken) {
       overflow_ = true;
       return;
     }
@@ -103,6 +104,7 @@ Matcher::State Matcher::state_of(std::vector<int32_t> frames) {
   frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
   const auto [found, is_new] = state_ids_.try_emplace(frames, static_cast<State>(states_.size()));
   if (is_new) {
+    num_frames_of_states_ += frames.size();
     states_.push_back({std::move(frames), {}});
     states_.back().next.fill(kUnknown);
   }
@@ -113,14 +115,19 @@ Matcher::State Matcher::step(State state, uint8_t byte) {
   const State known = states_[static_cast<size_t>(state)].next[byte];
   if (known != kUnknown) return known;
   std::vector<int32_t> frames;
+  Places seen;
   for (const int32_t id : states_[static_cast<size_t>(state)].frames) {
     if (id == 0) continue;
     const Frame frame = frames_[static_cast<size_t>(id)];
     const Node& place = grammar_->node(frame.node);
-    if (byte >= place.first && byte <= place.last) close(place.next, frame.parent, frames);
+    if (byte >= place.first && byte <= place.last) close(place.next, frame.parent, seen, frames);
+    if (overflow_) return 0;
   }
-  if (states_.size() >= kMaxStates || frames.size() > kMaxFramesOfState) overflow_ = true;
-  if (overflow_) return 0;
+  if (states_.size() >= kMaxStates || frames.size() > kMaxFramesOfState ||
+      num_stored_frames() > kMaxStoredFrames) {
+    overflow_ = true;
+    return 0;
+  }
   const State next = state_of(std::move(frames));
   states_[static_cast<size_t>(state)].next[byte] = next;
   return next;
@@ -138,15 +145,18 @@ bool Matcher::is_accepting() const {
 Result<std::span<const uint32_t>> Matcher::mask() {
   if (const auto known = masks_.find(state_); known != masks_.end())
     return std::span<const uint32_t>(known->second);
-  if (states_.size() > kMaxStates / 2 || masks_.size() >= kMaxMasks) restart();
+  if (states_.size() > kMaxStates / 2 || num_stored_frames() > kMaxStoredFrames / 2 ||
+      masks_.size() >= kMaxMasks)
+    restart();
   std::vector<uint32_t> bits(static_cast<size_t>(ceil_div(trie_->vocab_size(), 32)), 0U);
   const auto allow = [&](int32_t id) {
     if (id >= 0 && id < trie_->vocab_size()) bits[static_cast<size_t>(id) / 32] |= 1U << (id % 32);
   };
+  num_places_ = 0;
   path_.assign(static_cast<size_t>(trie_->max_depth()) + 1, 0);
   path_[0] = state_;
   const auto& nodes = trie_->nodes();
-  for (size_t i = 0; i < nodes.size();) {
+  for (size_t i = 0; i < nodes.size() && !overflow_;) {
     const TokenTrie::Node& node = nodes[i];
     const State next = step(path_[static_cast<size_t>(node.depth)], node.byte);
     if (next == 0) {
@@ -160,8 +170,8 @@ Result<std::span<const uint32_t>> Matcher::mask() {
     ++i;
   }
   if (overflow_) {
-    return error(ErrorCode::kResourceExhausted, "the grammar is too ambiguous: more than " +
-                                                    std::to_string(kMaxStates) + " states follow one token");
+    return error(ErrorCode::kResourceExhausted,
+                 "the grammar is too ambiguous: too many of its places are possible at once");
   }
   if (is_accepting(state_)) {
     for (const int32_t id : trie_->eos_token_ids()) allow(id);
@@ -179,6 +189,7 @@ Status Matcher::accept(int32_t token_id) {
     if (!is_accepting(state_)) return refuse();
     return {};
   }
+  num_places_ = 0;
   State state = state_;
   for (const char byte : trie_->bytes(token_id)) state = step(state, static_cast<uint8_t>(byte));
   if (state == 0 || trie_->bytes(token_id).empty()) return refuse();

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -20,12 +22,15 @@ namespace nemoforge::grammar {
 // transitions and masks are kept, so that a state that comes again costs a look-up.
 //
 // Of one sequence, and of one thread at a time. Bounds: rules nest kMaxDepth deep (what goes deeper is not
-// allowed), kMaxStates states at once, kMaxMasks masks kept.
+// allowed); kMaxStates states, kMaxStoredFrames places in them and kMaxMasks masks are kept; for one token
+// kMaxPlacesOfToken places are looked at.
 class Matcher {
  public:
   static constexpr int32_t kMaxDepth = 256;
   static constexpr size_t kMaxStates = 16'384;
+  static constexpr size_t kMaxStoredFrames = 1'000'000;  // some 50 MB
   static constexpr size_t kMaxMasks = 64;
+  static constexpr size_t kMaxPlacesOfToken = 4'000'000;  // a second
 
   Matcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTrie> trie);
 
@@ -41,7 +46,8 @@ class Matcher {
   [[nodiscard]] bool is_accepting() const;
 
  private:
-  using State = int32_t;  // 0: nothing is possible
+  using State = int32_t;                                 // 0: nothing is possible
+  using Places = std::set<std::pair<int32_t, int32_t>>;  // node and parent
   struct Frame {
     int32_t node;
     int32_t parent;  // frame that the rule returns to; 0: none
@@ -54,10 +60,11 @@ class Matcher {
 
   void restart();
   int32_t frame_of(int32_t node, int32_t parent);
-  void close(int32_t node, int32_t parent, std::vector<int32_t>& frames);
+  void close(int32_t node, int32_t parent, Places& seen, std::vector<int32_t>& frames);
   State state_of(std::vector<int32_t> frames);
   State step(State state, uint8_t byte);
   [[nodiscard]] bool is_accepting(State state) const;
+  [[nodiscard]] size_t num_stored_frames() const { return frames_.size() + num_frames_of_states_; }
 
   std::shared_ptr<const Grammar> grammar_;
   std::shared_ptr<const TokenTrie> trie_;
@@ -68,6 +75,8 @@ class Matcher {
   std::unordered_map<State, std::vector<uint32_t>> masks_;
   std::vector<State> path_;
   State state_ = 0;
+  size_t num_frames_of_states_ = 0;
+  size_t num_places_ = 0;  // looked at for this token
   bool overflow_ = false;
 };
 

@@ -159,6 +159,29 @@ TEST_F(ReportTest, an_empty_run_has_a_report_in_every_form) {
   EXPECT_TRUE(io::parse_json(to_json({run})).has_value());
 }
 
+TEST_F(ReportTest, the_page_says_what_is_missing) {
+  EXPECT_THAT(to_html({report()}), HasSubstr("nemoforge trace"));
+  add({.problem = "p", .verdict = ""});
+  const std::string unverified = to_html({report()});
+  EXPECT_THAT(unverified, HasSubstr("nemoforge verify"));
+  EXPECT_THAT(unverified, Not(HasSubstr("pass@k")));
+  add({.problem = "p", .sample_idx = 1, .verdict = "correct_cpu"});
+  EXPECT_THAT(to_html({report()}), HasSubstr("No speedup was measured"));
+}
+
+TEST_F(ReportTest, the_page_has_pass_at_k_by_level_and_a_legend) {
+  for (int64_t sample_idx = 0; sample_idx < 2; ++sample_idx) {
+    add({.problem = "level1_1_a", .sample_idx = sample_idx, .verdict = "correct", .num_tokens = 5000});
+    add({.problem = "level2_1_b", .sample_idx = sample_idx, .verdict = "mismatch"});
+  }
+  const std::string html = to_html({report()});
+  EXPECT_THAT(html, HasSubstr("<th>pass@1</th><th>pass@2</th>"));
+  EXPECT_THAT(html, HasSubstr("<td>level 1</td><td>1</td><td>2</td><td>2</td><td>0</td><td>1</td><td><span "
+                              "title=\"100.0% "));
+  EXPECT_THAT(html, HasSubstr("/run</text>\n</svg>")) << "the run's name in the legend";
+  EXPECT_THAT(html, HasSubstr("4096 to 8192")) << "numbers without exponents";
+}
+
 TEST_F(ReportTest, json_holds_what_the_table_shows) {
   add({.problem = "level1_1_a", .verdict = "correct", .speedup = 2.5});
   const auto json = io::parse_json(to_json({report({1, 10})}));

@@ -326,13 +326,14 @@ class Worker:
 
 def main():
     channel = Channel(CHANNEL_FD)
-    hello, _ = channel.receive()
     torch.set_num_threads(1)
-    interpreter_repairs.apply(emulate_tf32=hello["emulate_tf32"])
-    arena = mmap.mmap(ARENA_FD, hello["arena_bytes"])
     # The profiler's machinery is set up before the filter, since it starts a thread.
     with torch.autograd.profiler.profile():
         torch.zeros(1)
+    # Up to here nothing depends on the candidate: the process may wait for one.
+    hello, _ = channel.receive()
+    interpreter_repairs.apply(emulate_tf32=hello["emulate_tf32"])
+    arena = mmap.mmap(ARENA_FD, hello["arena_bytes"])
     worker = Worker(channel, arena, hello)
     filtered = seccomp_filter.install()
     for name in list(sys.modules):

@@ -1,6 +1,7 @@
 """The trusted process that knows the problem: it makes the inputs of every trial from the judge's seeds and says
 what the right outputs are. It never sees the candidate."""
 
+import gc
 import hashlib
 import math
 import os
@@ -121,16 +122,10 @@ class Worker:
         return reply, b"".join(blobs)
 
 
-def main():
-    torch.set_num_threads(1)
-    # Results go to the judge only; what a problem prints goes to standard error.
-    os.dup2(2, 1)
-    channel = Channel(CHANNEL_FD)
+def serve_problem(channel, message):
+    """Answers the commands about one problem, of which the first is `message`, until it is no longer wanted."""
     worker = Worker()
-    while True:
-        message, _ = channel.receive()
-        if message["command"] == "finish":
-            return
+    while message["command"] != "unload":
         try:
             reply, blob = getattr(worker, "do_" + message["command"])(message)
         except (ProblemError, UnsupportedValue) as failure:
@@ -139,6 +134,30 @@ def main():
             text = "".join(traceback.format_exception_only(failure)).strip()
             reply, blob = {"error": {"class": "problem", "text": text[:2000]}}, b""
         channel.send(reply, blob)
+        message, _ = channel.receive()
+    channel.send({"unloaded": True})
+
+
+def main():
+    torch.set_num_threads(1)
+    # Results go to the judge only; what a problem prints goes to standard error.
+    os.dup2(2, 1)
+    channel = Channel(CHANNEL_FD)
+    # What was imported stays shared with the forks.
+    gc.collect()
+    gc.freeze()
+    while True:
+        # The fork reads the channel until its problem is unloaded, and this process only after its end.
+        message, _ = channel.receive()
+        child = os.fork()
+        if child == 0:
+            try:
+                serve_problem(channel, message)
+            except EOFError:
+                os._exit(1)
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            return
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ constexpr auto kStartTimeout = seconds(120);
 constexpr auto kLoadTimeout = seconds(60);
 constexpr auto kCompileTimeout = seconds(120);
 constexpr auto kTotalTimeout = seconds(300);
-constexpr int64_t kMaxCpuSeconds = 400;
-constexpr int64_t kMaxAddressSpace = int64_t{12} << 30;
 constexpr int kMaxKernels = 16;
 
 }  // namespace
@@ -33,15 +31,9 @@ bool CandidateSession::has_time_for_trials() const {
   return time_left(kTotalTimeout) >= kCompileTimeout / 2;
 }
 
-Status CandidateSession::start(const Arena& arena) {
-  WorkerCommand candidate =
-      sandbox_->wrap({python_->interpreter, "-u", "-E", "-s", python_->scripts + "/candidate_worker.py"},
-                     *python_, {{path_, path_}});
-  candidate.shared_fd = arena.fd();
-  candidate.max_address_space_bytes = kMaxAddressSpace;
-  candidate.max_cpu_seconds = kMaxCpuSeconds;
-  NF_TRY(process_, WorkerProcess::start(candidate));
-  return {};
+void CandidateSession::begin(std::string candidate_path, WorkerProcess process) {
+  path_ = std::move(candidate_path);
+  process_ = std::move(process);
 }
 
 void CandidateSession::note_worker_failure(ExchangeFailure failure, const char* stage) {
@@ -82,6 +74,7 @@ bool CandidateSession::ask(const Json& message, std::string_view blob, Clock::du
 }
 
 bool CandidateSession::introduce(const Arena& arena, Json* versions) {
+  started_ = Clock::now();
   Json roots = python_->readable_paths;
   roots.push_back(python_->scripts);
   for (const char* root : {"/usr/", "/lib", "/etc/ld.so", "/dev/null", "/dev/urandom", "/tmp/t/"})

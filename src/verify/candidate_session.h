@@ -21,12 +21,11 @@ namespace nemoforge::verify {
 class CandidateSession {
  public:
   // The objects must outlive the session.
-  CandidateSession(const PythonEnvironment& python, const Sandbox& sandbox, std::string candidate_path,
-                   Evidence& evidence)
-      : python_(&python), sandbox_(&sandbox), path_(std::move(candidate_path)), evidence_(&evidence) {}
+  CandidateSession(const PythonEnvironment& python, const Sandbox& sandbox, Evidence& evidence)
+      : python_(&python), sandbox_(&sandbox), evidence_(&evidence) {}
 
-  // Starts the process, which inherits the arena's descriptor.
-  [[nodiscard]] Status start(const Arena& arena);
+  // Takes the process over. The candidate's time runs from introduce() on.
+  void begin(std::string candidate_path, WorkerProcess process);
 
   // These return false where the candidate's process failed or reports an exception: both are in the evidence
   // then. No exchange outlasts the candidate's total time.

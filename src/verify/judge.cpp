@@ -37,20 +37,18 @@ std::string text_of(std::span<const std::byte> bytes) {
 
 class Judge {
  public:
-  Judge(const PythonEnvironment& python, const Sandbox& sandbox, std::string problem_path,
-        std::string candidate_path, const Json& overrides)
-      : python_(python),
-        problem_path_(std::move(problem_path)),
+  Judge(const PythonEnvironment& python, const Sandbox& sandbox, Workbench& workbench, const Json& overrides)
+      : workbench_(workbench),
         overrides_(overrides),
         rng_(secret_seed()),
-        candidate_(python, sandbox, std::move(candidate_path), evidence_) {}
+        candidate_(python, sandbox, evidence_) {}
 
-  Result<JudgeReport> run();
+  Result<JudgeReport> run(const std::string& problem, const std::string& candidate, bool another_follows);
 
  private:
   // Steps; false: the candidate's evidence is complete as it is.
-  Status start();
-  Status load_problem();
+  Status start(const std::string& candidate, bool another_follows);
+  Status load_problem(const std::string& problem);
   Status size_arena();
   Result<bool> construct(int index, const Instance& instance);
   Result<bool> run_trial(const Trial& trial);
@@ -61,12 +59,11 @@ class Judge {
   [[nodiscard]] JudgeReport refuse(const std::string& name, const std::string& detail);
   uint64_t draw_seed() { return rng_.next_u64() & kSeedMask; }
 
-  const PythonEnvironment& python_;
-  std::string problem_path_;
+  Workbench& workbench_;
   const Json& overrides_;
   Rng rng_;
   Arena arena_;
-  ReferenceWorker reference_;
+  ReferenceWorker* reference_ = nullptr;
   Evidence evidence_;
   CandidateSession candidate_;
   Json record_ = Json::object();
@@ -87,20 +84,22 @@ class Judge {
   std::map<std::string, int> slot_ids_;
 };
 
-Status Judge::start() {
-  NF_TRY(arena_, Arena::create());
-  NF_TRY(reference_, ReferenceWorker::start(python_));
-  return candidate_.start(arena_);
+Status Judge::start(const std::string& candidate, bool another_follows) {
+  NF_TRY(reference_, workbench_.reference());
+  NF_TRY(CandidateProcess process, workbench_.take_candidate_process(candidate));
+  arena_ = std::move(process.arena);
+  candidate_.begin(std::move(process.path), std::move(process.process));
+  return another_follows ? workbench_.warm_up() : Status();
 }
 
-Status Judge::load_problem() {
+Status Judge::load_problem(const std::string& problem) {
   Json seeds = Json::array();
   for (int i = 0; i < 8; ++i) seeds.push_back(draw_seed());
-  record_["seeds"]["gate"] = seeds;
-  NF_TRY(problem_,
-         reference_.ask(
-             {{"command", "load"}, {"problem", problem_path_}, {"overrides", overrides_}, {"seeds", seeds}},
-             &init_blob_));
+  NF_TRY(const std::string path, workbench_.problem_file(problem));
+  NF_TRY(const LoadedProblem* loaded, reference_->load(path, overrides_, seeds));
+  record_["seeds"]["gate"] = loaded->seeds;
+  problem_ = loaded->facts;
+  init_blob_ = loaded->init_blob;
   // Those that were asked for, or smaller numbers of rows where the problem is too large for the interpreter.
   record_["overrides"] = problem_["overrides"];
   record_["problem"] = {{"gate", problem_["gate"]},
@@ -122,8 +121,8 @@ Status Judge::load_problem() {
 // The arena's size follows from one trial: every trial has the same shapes, or is dropped.
 Status Judge::size_arena() {
   NF_RETURN_IF_ERROR(
-      reference_.ask({{"command", "construct"}, {"model", 0}, {"seed", draw_seed()}}, nullptr));
-  NF_TRY(PreparedTrial trial, reference_.prepare({.kind = "plain", .instance = 0, .seed = draw_seed()}));
+      reference_->ask({{"command", "construct"}, {"model", 0}, {"seed", draw_seed()}}, nullptr));
+  NF_TRY(PreparedTrial trial, reference_->prepare({.kind = "plain", .instance = 0, .seed = draw_seed()}));
   const InputSlot slot(0, trial.sizes);
   int64_t total = 0;
   for (const ExpectedOutput& output : trial.outputs) {
@@ -144,7 +143,7 @@ Result<bool> Judge::construct(int index, const Instance& instance) {
   Json request = {{"command", "construct"}, {"model", index}, {"seed", instance.seed}};
   if (instance.perturb) request["perturb"] = *instance.perturb;
   std::string blob;
-  NF_TRY(const Json reference, reference_.ask(request, &blob));
+  NF_TRY(const Json reference, reference_->ask(request, &blob));
   Json reply;
   if (!candidate_.ask({{"command", "construct"},
                        {"instance", index},
@@ -228,7 +227,7 @@ void Judge::look_at_kept_output() {
 // False: the candidate failed. A trial that the reference drops changes nothing.
 Result<bool> Judge::run_trial(const Trial& trial) {
   if (!trial.repeats_previous) {
-    NF_TRY(PreparedTrial prepared, reference_.prepare(trial));
+    NF_TRY(PreparedTrial prepared, reference_->prepare(trial));
     if (!prepared.dropped.empty()) {
       record_["dropped"].push_back({{"kind", trial.kind}, {"why", prepared.dropped}});
       return true;
@@ -308,9 +307,10 @@ JudgeReport Judge::conclude() {
   return report;
 }
 
-Result<JudgeReport> Judge::run() {
-  NF_RETURN_IF_ERROR(start());
-  if (const Status loaded = load_problem(); !loaded)
+Result<JudgeReport> Judge::run(const std::string& problem, const std::string& candidate,
+                               bool another_follows) {
+  NF_RETURN_IF_ERROR(start(candidate, another_follows));
+  if (const Status loaded = load_problem(problem); !loaded)
     return refuse("not_verified", loaded.error().to_string());
   const Json& gate = problem_["gate"];
   if (get(gate, "stochastic", false)) {
@@ -332,10 +332,11 @@ Result<JudgeReport> Judge::run() {
 }  // namespace
 
 Result<JudgeReport> judge_candidate(const PythonEnvironment& python, const Sandbox& sandbox,
-                                    const std::string& problem_path, const std::string& candidate_path,
-                                    const Json& overrides) {
-  Judge judge(python, sandbox, problem_path, candidate_path, overrides);
-  return judge.run();
+                                    Workbench& workbench, const std::string& problem,
+                                    const std::string& candidate, const Json& overrides,
+                                    bool another_follows) {
+  Judge judge(python, sandbox, workbench, overrides);
+  return judge.run(problem, candidate, another_follows);
 }
 
 }  // namespace nemoforge::verify

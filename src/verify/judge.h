@@ -11,6 +11,7 @@
 #include "verify/python_environment.h"
 #include "verify/sandbox.h"
 #include "verify/verdict.h"
+#include "verify/workbench.h"
 
 namespace nemoforge::verify {
 
@@ -20,11 +21,11 @@ struct JudgeReport {
   io::Json record;
 };
 
-// problem_path and candidate_path are files; the candidate's file name must be of the judge's own choosing,
-// so that a candidate cannot have planted it.
+// Judges the text `candidate` against the text `problem`. An error says that nothing was found out, for a
+// reason of this machine's. `another_follows`: the process for the next candidate is warmed up meanwhile.
 [[nodiscard]] Result<JudgeReport> judge_candidate(const PythonEnvironment& python, const Sandbox& sandbox,
-                                                  const std::string& problem_path,
-                                                  const std::string& candidate_path,
-                                                  const io::Json& overrides);
+                                                  Workbench& workbench, const std::string& problem,
+                                                  const std::string& candidate, const io::Json& overrides,
+                                                  bool another_follows);
 
 }  // namespace nemoforge::verify

@@ -33,13 +33,34 @@ Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python) 
                          "OPENBLAS_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1",
                          "CUDA_VISIBLE_DEVICES=",  "TORCH_CPP_LOG_LEVEL=FATAL"};
   NF_TRY(worker.process_, WorkerProcess::start(command));
+  worker.running_ = true;
   return worker;
+}
+
+Result<const LoadedProblem*> ReferenceWorker::load(const std::string& path, const Json& overrides,
+                                                   const Json& seeds) {
+  const std::string key = path + '\n' + io::dump_json(overrides);
+  if (serves_problem_ && loaded_key_ == key) return &loaded_;
+  loaded_key_.clear();
+  if (serves_problem_)
+    NF_RETURN_IF_ERROR(ask({{"command", "unload"}}, nullptr).transform([](const Json&) {}));
+  process_.forget_output();
+  serves_problem_ = true;
+  LoadedProblem problem;
+  problem.seeds = seeds;
+  NF_TRY(problem.facts,
+         ask({{"command", "load"}, {"problem", path}, {"overrides", overrides}, {"seeds", seeds}},
+             &problem.init_blob));
+  loaded_ = std::move(problem);
+  loaded_key_ = key;
+  return &loaded_;
 }
 
 Result<Json> ReferenceWorker::ask(const Json& message, std::string* blob) {
   auto answer = process_.exchange(message, {}, kTimeout);
   if (!answer) {
     process_.kill();
+    running_ = false;
     return error(ErrorCode::kUnavailable, answer.error() == ExchangeFailure::kTimeout
                                               ? "the reference took longer than the limit"
                                               : "the reference's process died: " + process_.standard_error());

@@ -2,18 +2,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/rng.h"
-#include "io/file.h"
 #include "verify/judge.h"
 
 namespace nemoforge::verify {
@@ -27,39 +21,6 @@ int64_t now_ms() {
   using std::chrono::duration_cast;
   using std::chrono::milliseconds;
   return duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-// A folder of our own under the system's for temporary files, gone with the object.
-class TemporaryFolder {
- public:
-  static Result<TemporaryFolder> create() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge-verify-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) {
-      return error(ErrorCode::kIo, "cannot make a temporary folder " + pattern);
-    }
-    return TemporaryFolder(pattern);
-  }
-  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
-  TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-std::string random_name() {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  uint64_t bits = secret_seed();
-  std::string name;
-  for (int i = 0; i < 16; ++i, bits >>= 4) name += kDigits[bits & 15];
-  return name;
 }
 
 Judgement judge_text(const std::string& candidate) {
@@ -97,20 +58,20 @@ Result<Verifier> Verifier::create(const Options& options) {
 
 Result<Verification> Verifier::verify(const std::string& problem, const std::string& candidate,
                                       const Json& overrides) const {
+  Workbench workbench(python_, sandbox_);
+  return verify(workbench, problem, candidate, overrides, false);
+}
+
+Result<Verification> Verifier::verify(Workbench& workbench, const std::string& problem,
+                                      const std::string& candidate, const Json& overrides,
+                                      bool another_follows) const {
   Verification verification;
   verification.started_ms = now_ms();
   verification.judgement = judge_text(candidate);
   Json record = Json::object();
   if (verification.judgement.name == "not_verified") {
-    NF_TRY(const TemporaryFolder folder, TemporaryFolder::create());
-    // Readable for the sandbox's user, whoever that is outside.
-    chmod(folder.path().c_str(), 0755);
-    const std::string problem_path = folder.path() + "/problem.py";
-    const std::string candidate_path = folder.path() + "/candidate_" + random_name() + ".py";
-    NF_RETURN_IF_ERROR(io::write_file_atomically(problem_path, problem));
-    NF_RETURN_IF_ERROR(io::write_file_atomically(candidate_path, candidate));
-    chmod(candidate_path.c_str(), 0644);
-    NF_TRY(JudgeReport report, judge_candidate(python_, sandbox_, problem_path, candidate_path, overrides));
+    NF_TRY(JudgeReport report,
+           judge_candidate(python_, sandbox_, workbench, problem, candidate, overrides, another_follows));
     verification.judgement = std::move(report.judgement);
     record = std::move(report.record);
   }
@@ -146,13 +107,16 @@ Status Verifier::verify_run(store::RunStore& store,
   int64_t num_done = 0;
   bool stop = false;
 
-  const auto verify_trace = [&](int64_t id) -> Status {
+  const auto verify_trace = [&](Workbench& workbench, size_t index) -> Status {
+    const int64_t id = ids[index];
     NF_TRY(const std::optional<store::Trace> trace, store.trace(id));
     if (!trace) return {};
     NF_TRY(const std::optional<store::Problem> problem, store.problem(trace->problem_id));
     if (!problem) return error(ErrorCode::kInvalidData, "trace of an unknown problem " + trace->problem_id);
     NF_TRY(const Json overrides, io::parse_json(problem->overrides_json));
-    NF_TRY(const Verification verification, verify(problem->source, trace->code, overrides));
+    const bool another_follows = next < ids.size();
+    NF_TRY(const Verification verification,
+           verify(workbench, problem->source, trace->code, overrides, another_follows));
     store::Verdict verdict;
     verdict.trace_id = id;
     verdict.verdict = verification.judgement.name;
@@ -171,6 +135,7 @@ Status Verifier::verify_run(store::RunStore& store,
     return {};
   };
   const auto work = [&] {
+    Workbench workbench(python_, sandbox_);
     while (true) {
       const size_t index = next++;
       if (index >= ids.size()) return;
@@ -178,7 +143,7 @@ Status Verifier::verify_run(store::RunStore& store,
         const std::scoped_lock lock(mutex);
         if (stop || !outcome) return;
       }
-      if (Status status = verify_trace(ids[index]); !status) {
+      if (Status status = verify_trace(workbench, index); !status) {
         const std::scoped_lock lock(mutex);
         outcome = std::move(status);
         return;

@@ -11,6 +11,7 @@
 #include "verify/python_environment.h"
 #include "verify/sandbox.h"
 #include "verify/verdict.h"
+#include "verify/workbench.h"
 
 namespace nemoforge::verify {
 
@@ -44,6 +45,11 @@ class Verifier {
   // be verified.
   [[nodiscard]] Result<Verification> verify(const std::string& problem, const std::string& candidate,
                                             const io::Json& overrides) const;
+  // The same for one of several candidates: what the workbench, which is this thread's own, holds is used and
+  // left there for the next one.
+  [[nodiscard]] Result<Verification> verify(Workbench& workbench, const std::string& problem,
+                                            const std::string& candidate, const io::Json& overrides,
+                                            bool another_follows) const;
 
   // Verifies every trace of the run that has no verdict of this device, num_workers at a time, and stores
   // each verdict at once. on_verdict is called, never by two threads at once, after each; it returns false to

@@ -82,6 +82,33 @@ TEST(verifier, a_problem_too_large_for_the_interpreter_gets_fewer_rows) {
   EXPECT_THAT(verification->record_json, HasSubstr(R"("overrides":{"batch_size":64})"));
 }
 
+TEST(verifier, a_workbench_serves_one_candidate_and_problem_after_the_other) {
+  const Verifier verifier = make_verifier();
+  const auto sandbox = Sandbox::find();
+  ASSERT_TRUE(sandbox.has_value());
+  Workbench workbench(verifier.python(), *sandbox);
+  const std::string add = corpus_file("honest/problems/hp01_add.py");
+  const std::string kernel = corpus_file("honest/h01_add.py");
+  const io::Json small = {{"rows", 9}, {"cols", 7}};
+  const auto verdict = [&](const std::string& problem, const std::string& candidate) -> std::string {
+    const auto verification = verifier.verify(workbench, problem, candidate, small, true);
+    EXPECT_TRUE(verification.has_value()) << verification.error().to_string();
+    return verification ? verification->judgement.name : "";
+  };
+  EXPECT_EQ(verdict(add, kernel), "correct_cpu");
+  // What one candidate does to its process is gone with it.
+  EXPECT_EQ(verdict(add, "import torch\ntorch.randn = None\n" + kernel), "cheating:input_tamper");
+  EXPECT_EQ(verdict(add, kernel), "correct_cpu");
+  // What one problem does to its process, too; one that kills it, or gives no answer, costs itself alone.
+  EXPECT_EQ(verdict("import torch\ntorch.nn.Module = None\ntorch.Tensor.__add__ = None\n" + add, kernel),
+            "not_verified");
+  EXPECT_EQ(verdict(add, kernel), "correct_cpu");
+  EXPECT_EQ(verdict("import os\nos._exit(3)\n", kernel), "not_verified");
+  EXPECT_EQ(verdict(add, kernel), "correct_cpu");
+  EXPECT_EQ(verdict("import sys\nsys.exit(3)\n", kernel), "not_verified");
+  EXPECT_EQ(verdict(add, kernel), "correct_cpu");
+}
+
 TEST(verifier, a_broken_problem_is_no_statement_about_the_candidate) {
   const auto verification = make_verifier().verify("raise SystemError('broken')",
                                                    corpus_file("honest/h01_add.py"), io::Json::object());

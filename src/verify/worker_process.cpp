@@ -156,6 +156,14 @@ void WorkerProcess::drain(Capture& capture) {
   }
 }
 
+void WorkerProcess::forget_output() {
+  for (Capture& capture : output_) {
+    drain(capture);
+    capture.text.clear();
+    capture.total_bytes = 0;
+  }
+}
+
 tl::expected<void, ExchangeFailure> WorkerProcess::wait_for_channel(short events,
                                                                     Clock::time_point deadline) {
   while (true) {

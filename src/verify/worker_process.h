@@ -71,6 +71,8 @@ class WorkerProcess {
   // The first 64 KiB that the child wrote.
   [[nodiscard]] const std::string& standard_output() const { return output_[0].text; }
   [[nodiscard]] const std::string& standard_error() const { return output_[1].text; }
+  // Starts the capture anew, for a child that serves many.
+  void forget_output();
 
  private:
   struct Capture {

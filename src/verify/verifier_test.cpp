@@ -97,7 +97,7 @@ TEST(verifier, a_workbench_serves_one_candidate_and_problem_after_the_other) {
   };
   EXPECT_EQ(verdict(add, kernel), "correct_cpu");
   // What one candidate does to its process is gone with it.
-  EXPECT_EQ(verdict(add, "import torch\ntorch.randn = None\n" + kernel), "cheating:input_tamper");
+  EXPECT_EQ(verdict(add, "import torch\ntorch.randn = None\n" + kernel), "cheating:reference_tamper");
   EXPECT_EQ(verdict(add, kernel), "correct_cpu");
   // What one problem does to its process, too; one that kills it, or gives no answer, costs itself alone.
   EXPECT_EQ(verdict("import torch\ntorch.nn.Module = None\ntorch.Tensor.__add__ = None\n" + add, kernel),

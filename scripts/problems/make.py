@@ -9,6 +9,8 @@ held-out one. The same seed gives the same files.
 
 import argparse
 import hashlib
+import itertools
+import math
 import pathlib
 import random
 import sys
@@ -19,6 +21,8 @@ from operations import ATOM, BINARY, PLAIN_NAME, REDUCTIONS, UNARY
 HELD_OUT_PERCENT = 12
 START_MAGNITUDE = 6.0  # of what torch.randn gives
 MAX_MAGNITUDE = 300.0
+MAX_ELEMENTS = 2**22  # of an input
+MIN_ELEMENTS = 2**13  # of the largest one that may be asked for
 MAX_SIZE = 8
 MAX_MISSES = 20000  # draws in a row that give no new problem
 SIZE_WEIGHTS = (1, 4, 4, 4, 2, 2)  # of problems of 1, 2, ... operations
@@ -241,16 +245,22 @@ def render(rng, program, dimensions, shape):
     return "\n".join(lines) + "\n"
 
 
-def problems(seed, side, size_weights=SIZE_WEIGHTS):
-    """Yields sources of problems while there are new ones; no two of the same operations. size_weights: how often a problem has 1, 2, ... operations."""
+def shapes_of(rank, max_elements):
+    return [shape for shape in itertools.product(*SHAPES[rank]) if math.prod(shape) <= max_elements]
+
+
+def problems(seed, side, size_weights=SIZE_WEIGHTS, max_elements=MAX_ELEMENTS):
+    """Yields sources of problems while there are new ones; no two of the same operations. size_weights: how often a problem has 1, 2, ... operations.
+    max_elements: of an input."""
     sizes = range(1, len(size_weights) + 1)
+    shapes = {rank: shapes_of(rank, max_elements) for rank in SHAPES}
     num_misses = 0
     rng = random.Random(f"{seed}/{side}")
     seen = set()
     while num_misses < MAX_MISSES:
         num_misses += 1
         rank = rng.choices([2, 3], [7, 3])[0]
-        shape = [rng.choice(sizes) for sizes in SHAPES[rank]]
+        shape = rng.choice(shapes[rank]) if max_elements < MAX_ELEMENTS else [rng.choice(sizes) for sizes in SHAPES[rank]]
         try:
             program = draw_program(rng, rng.choices(sizes, size_weights)[0], shape[-1])
         except TooLarge:
@@ -274,6 +284,12 @@ def read_size_weights(text):
     return weights
 
 
+def read_max_elements(text):
+    if not text.isdecimal() or int(text) < MIN_ELEMENTS:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from {MIN_ELEMENTS} on")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Writes generated problems in KernelBench's form.")
     parser.add_argument("out", type=pathlib.Path, help="folder of SIDE_SEED_N.py")
@@ -287,10 +303,13 @@ def main():
         metavar="W1,W2,...",
         help="weights of problems of 1, 2, ... operations, so that 0,0,0,0,1,1 are long ones only (default: %s)" % ",".join(map(str, SIZE_WEIGHTS)),
     )
+    parser.add_argument(
+        "--max-elements", type=read_max_elements, default=MAX_ELEMENTS, metavar="N", help="most elements of an input: few make verification on a CPU quick"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     num_written = 0
-    for number, source in zip(range(arguments.count), problems(arguments.seed, arguments.side, arguments.sizes)):
+    for number, source in zip(range(arguments.count), problems(arguments.seed, arguments.side, arguments.sizes, arguments.max_elements)):
         num_written += 1
         (arguments.out / f"{arguments.side}_{arguments.seed}_{number:05}.py").write_text(source)
     if num_written < arguments.count:

@@ -45,6 +45,12 @@ class MakeTest(unittest.TestCase):
         self.assertTrue(described)
         self.assertEqual({num_operations(source) for source in described}, {5})
 
+    def test_inputs_are_as_small_as_asked(self):
+        for source in itertools.islice(make.problems(6, "train", max_elements=2**13), 20):
+            problem = {}
+            exec(source, problem)
+            self.assertEqual({tensor.numel() for tensor in problem["get_inputs"]()}, {2**13})
+
     def test_problems_that_do_not_exist_are_not_searched_for_ever(self):
         # One operation has no neighbour.
         self.assertEqual(list(make.problems(0, "held_out", (1,))), [])

@@ -75,6 +75,25 @@ TEST(ParseJson, bounds_nesting_without_counting_brackets_in_strings) {
   EXPECT_FALSE(parse_json(std::string(100000, '[')));
 }
 
+TEST(ParseJson, bounds_the_keys_of_an_object_where_they_are_ordered) {
+  const auto object = [](int64_t num_keys) {
+    std::string text = "{";
+    for (int64_t i = 0; i < num_keys; ++i) {
+      if (i > 0) text += ',';
+      text += '"' + std::to_string(i) + R"(":{"a":1,"b":":::"})";
+    }
+    return text + '}';
+  };
+  EXPECT_TRUE(parse_json(object(100)));
+  const auto too_wide = parse_json(object(kMaxObjectKeys + 1));
+  ASSERT_FALSE(too_wide);
+  EXPECT_EQ(too_wide.error().message, "JSON has an object of more than 8192 keys");
+  const auto sorted = parse_sorted_json(object(100'000), {.reject_duplicate_keys = true});
+  ASSERT_TRUE(sorted) << sorted.error().message;
+  EXPECT_EQ(sorted->size(), 100'000U);
+  EXPECT_FALSE(parse_sorted_json("}}]]:::")) << "no JSON, but no crash either";
+}
+
 TEST(ParseJson, says_where_the_text_is_wrong) {
   const auto value = parse_json("{\"a\": 1,\n \"b\": }");
   ASSERT_FALSE(value);

@@ -40,7 +40,7 @@ tl::unexpected<Error> tensor_error(const std::string& path, const std::string& n
 }
 
 // A non-negative integer below 2^63, or nothing.
-std::optional<int64_t> as_size(const Json& value) {
+std::optional<int64_t> as_size(const SortedJson& value) {
   if (!value.is_number_integer()) return std::nullopt;
   if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
     return std::nullopt;
@@ -50,13 +50,13 @@ std::optional<int64_t> as_size(const Json& value) {
   return size;
 }
 
-Result<Shape> parse_shape(const std::string& path, const std::string& name, const Json& value) {
+Result<Shape> parse_shape(const std::string& path, const std::string& name, const SortedJson& value) {
   if (!value.is_array() || value.size() > Shape::kMaxRank) {
     return tensor_error(path, name,
                         "needs a \"shape\" of at most " + std::to_string(Shape::kMaxRank) + " dimensions");
   }
   std::vector<int64_t> sizes;
-  for (const Json& item : value) {
+  for (const SortedJson& item : value) {
     const auto size = as_size(item);
     if (!size) return tensor_error(path, name, "has a dimension that is not a non-negative integer");
     sizes.push_back(*size);
@@ -75,15 +75,15 @@ std::optional<int64_t> checked_bytes(const Shape& shape, DType dtype) {
   return shape.numel() * dtype_bytes(dtype);
 }
 
-Result<Entry> parse_entry(const std::string& path, const std::string& name, const Json& value,
+Result<Entry> parse_entry(const std::string& path, const std::string& name, const SortedJson& value,
                           int64_t data_bytes) {
-  const auto member = [&](const char* key) -> const Json* {
+  const auto member = [&](const char* key) -> const SortedJson* {
     const auto found = value.is_object() ? value.find(key) : value.end();
     return value.is_object() && found != value.end() ? &*found : nullptr;
   };
-  const Json* dtype_value = member("dtype");
-  const Json* shape_value = member("shape");
-  const Json* offsets = member("data_offsets");
+  const SortedJson* dtype_value = member("dtype");
+  const SortedJson* shape_value = member("shape");
+  const SortedJson* offsets = member("data_offsets");
   if (dtype_value == nullptr || shape_value == nullptr || offsets == nullptr || !dtype_value->is_string()) {
     return tensor_error(path, name, "needs \"dtype\", \"shape\" and \"data_offsets\"");
   }
@@ -141,7 +141,7 @@ Status check_coverage(const std::string& path, std::vector<Entry>& entries, int6
   return {};
 }
 
-Result<SafetensorsFile::Metadata> parse_metadata(const std::string& path, const Json& value) {
+Result<SafetensorsFile::Metadata> parse_metadata(const std::string& path, const SortedJson& value) {
   SafetensorsFile::Metadata metadata;
   if (!value.is_object()) return file_error(path, "__metadata__ is not an object");
   for (const auto& [key, item] : value.items()) {
@@ -182,7 +182,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   SafetensorsFile result;
   NF_TRY(result.file_, MappedFile::open(path));
   NF_TRY(const Split split, split_header(path, result.file_.bytes()));
-  auto header = parse_json(split.header, {.max_depth = 4, .reject_duplicate_keys = true});
+  auto header = parse_sorted_json(split.header, {.max_depth = 4, .reject_duplicate_keys = true});
   if (!header) return file_error(path, "header: " + header.error().message);
   if (!header->is_object()) return file_error(path, "its header is not a JSON object");
 

@@ -25,7 +25,7 @@ bool is_plain_file_name(const std::string& name) {
 using WeightMap = std::map<std::string, std::string>;
 
 Result<WeightMap> read_weight_map(const std::string& index_path) {
-  NF_TRY(const Json index, read_json_file(index_path, {.reject_duplicate_keys = true}));
+  NF_TRY(const SortedJson index, read_sorted_json_file(index_path, {.reject_duplicate_keys = true}));
   const auto found = index.is_object() ? index.find("weight_map") : index.end();
   if (!index.is_object() || found == index.end() || !found->is_object()) {
     return error(ErrorCode::kInvalidData, index_path + ": holds no \"weight_map\" object");
@@ -34,7 +34,8 @@ Result<WeightMap> read_weight_map(const std::string& index_path) {
   for (const auto& [name, shard] : found->items()) {
     if (!shard.is_string() || !is_plain_file_name(shard.get_ref<const std::string&>())) {
       return error(ErrorCode::kInvalidData, index_path + ": tensor \"" + name + "\" is said to be in " +
-                                                dump_json(shard) + ", which is not a file of this folder");
+                                                dump_json(Json(shard)) +
+                                                ", which is not a file of this folder");
     }
     weight_map[name] = shard.get<std::string>();
   }

@@ -37,26 +37,38 @@ HttpResponse response_of(const Result<io::Json>& body) {
 // Completions that are being made, by count.
 class Admission {
  public:
+  // A request's completions, counted for as long as this lives.
+  class Place {
+   public:
+    Place(Admission& admission, int64_t count) : admission_(admission), count_(count) {}
+    ~Place() { admission_.leave(count_); }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+   private:
+    Admission& admission_;
+    int64_t count_;
+  };
+
   explicit Admission(int64_t limit) : limit_(limit) {}
 
-  Status enter(int64_t count) {
+  // kInvalidArgument for more than may ever be inside, kResourceExhausted while too many are.
+  Result<std::shared_ptr<Place>> enter(int64_t count) {
     const std::lock_guard lock(mutex_);
     if (draining_) return error(ErrorCode::kUnavailable, "the server is shutting down");
-    if (num_inside_ > 0 && num_inside_ + count > limit_)
+    if (count > limit_)
+      return error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("the request asks for {} completions, and this server makes at most {} at a time",
+                      count, limit_));
+    if (num_inside_ + count > limit_)
       return error(
           ErrorCode::kResourceExhausted,
           fmt::format("{} completions are running or waiting, and at most {} may be", num_inside_, limit_),
           "try again later");
+    auto place = std::make_shared<Place>(*this, count);
     num_inside_ += count;
-    return {};
-  }
-
-  void leave(int64_t count) {
-    {
-      const std::lock_guard lock(mutex_);
-      num_inside_ -= count;
-    }
-    changed_.notify_all();
+    return place;
   }
 
   bool drain(Clock::time_point deadline) {
@@ -71,6 +83,14 @@ class Admission {
   }
 
  private:
+  void leave(int64_t count) {
+    {
+      const std::lock_guard lock(mutex_);
+      num_inside_ -= count;
+    }
+    changed_.notify_all();
+  }
+
   const int64_t limit_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -239,44 +259,43 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
     record(ticket, {.status = status});
   }
 
-  void complete(Ticket& ticket, const std::shared_ptr<Exchange>& exchange, Endpoint endpoint) {
+  void complete(const std::shared_ptr<Ticket>& ticket, const std::shared_ptr<Exchange>& exchange,
+                Endpoint endpoint) {
     const auto refuse = [&](const Error& error) {
-      answer(ticket, *exchange, error_response(to_api_error(error)));
+      answer(*ticket, *exchange, error_response(to_api_error(error)));
     };
-    auto body = parse_body(ticket.request.body);
-    ticket.request.body = {};
+    auto body = parse_body(ticket->request.body);
+    ticket->request.body = {};
     if (!body) return refuse(body.error());
     auto request = read_completion_request(*body, endpoint, served);
     if (!request) return refuse(request.error());
-    const int64_t num_choices = request->num_choices();
-    if (const Status entered = admission.enter(num_choices); !entered) return refuse(entered.error());
-    const HttpResponse head = ticket.head;
-    auto shared_ticket = std::make_shared<Ticket>(std::move(ticket));
-    const auto call = std::make_shared<CompletionCall>(
-        std::move(*request), served, exchange, head,
-        [self = shared_from_this(), shared_ticket, num_choices](const CallSummary& summary) {
-          self->record(*shared_ticket, summary);
-          self->admission.leave(num_choices);
-        });
+    auto place = admission.enter(request->num_choices());
+    if (!place) return refuse(place.error());
+    const auto call =
+        std::make_shared<CompletionCall>(std::move(*request), served, exchange, ticket->head,
+                                         [self = shared_from_this(), ticket, place = *place](
+                                             const CallSummary& summary) { self->record(*ticket, summary); });
+    place = {};
     call->start(engine);
   }
 
   // On a thread of the pool.
-  void run(const Route& route, Ticket& ticket, const std::shared_ptr<Exchange>& exchange) {
+  void run(const Route& route, const std::shared_ptr<Ticket>& ticket,
+           const std::shared_ptr<Exchange>& exchange) {
     try {
       if (route.answer == nullptr) {
         const bool is_chat = std::string_view(route.path) == "/v1/chat/completions";
         complete(ticket, exchange, is_chat ? Endpoint::kChat : Endpoint::kCompletions);
       } else {
-        answer(ticket, *exchange, (this->*route.answer)(ticket.request));
+        answer(*ticket, *exchange, (this->*route.answer)(ticket->request));
       }
     } catch (const std::exception& failure) {
-      spdlog::error("request {}: {}", ticket.id, failure.what());
-      answer(ticket, *exchange, error_response({500, "internal error", {}}));
+      spdlog::error("request {}: {}", ticket->id, failure.what());
+      answer(*ticket, *exchange, error_response({500, "internal error", {}}));
     }
   }
 
-  void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+  void handle(HttpRequest&& request, const std::shared_ptr<Exchange>& exchange) {
     auto ticket = std::make_shared<Ticket>();
     ticket->request = std::move(request);
     ticket->route = "other";
@@ -313,9 +332,9 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
       return answer(*ticket, *exchange, error_response(failure));
     }
     ticket->route = found->path;
-    if (!found->is_slow) return run(*found, *ticket, exchange);
+    if (!found->is_slow) return run(*found, ticket, exchange);
     boost::asio::post(
-        pool, [self = shared_from_this(), found, ticket, exchange] { self->run(*found, *ticket, exchange); });
+        pool, [self = shared_from_this(), found, ticket, exchange] { self->run(*found, ticket, exchange); });
   }
 
   ApiConfig config;
@@ -335,8 +354,8 @@ Api::~Api() {
   impl_->pool.join();
 }
 
-void Api::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
-  impl_->handle(std::move(request), std::move(exchange));
+void Api::handle(HttpRequest&& request, const std::shared_ptr<Exchange>& exchange) {
+  impl_->handle(std::move(request), exchange);
 }
 
 bool Api::drain(std::chrono::steady_clock::time_point deadline) {

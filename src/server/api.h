@@ -31,7 +31,7 @@ class Api {
   Api& operator=(const Api&) = delete;
 
   // The transport's handler.
-  void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange);
+  void handle(HttpRequest&& request, const std::shared_ptr<Exchange>& exchange);
 
   // Refuses new completions with 503, and returns when those it has are answered, or at the deadline: false.
   bool drain(std::chrono::steady_clock::time_point deadline);

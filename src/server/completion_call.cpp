@@ -375,7 +375,8 @@ void CompletionCall::fail(const Error& error) {
 void CompletionCall::end(int status) {
   if (std::exchange(has_ended_, true)) return;
   exchange_.reset();
-  on_end_({status, usage_.prompt_tokens(), usage_.completion_tokens()});
+  // What it holds is let go before the last sink lets go of this.
+  std::exchange(on_end_, nullptr)({status, usage_.prompt_tokens(), usage_.completion_tokens()});
 }
 
 }  // namespace nemoforge::server

@@ -7,15 +7,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "server/body_scan.h"
 #include "server/output_format.h"
 
 namespace nemoforge::server {
 namespace {
 
 constexpr size_t kMaxPrompts = 128;
-// Keys of one object: lookups and insertions walk them, so that the cost of a body stays linear in its size.
-constexpr size_t kMaxObjectKeys = 8192;
 constexpr int kMaxDepth = 64;
 
 tl::unexpected<Error> reject(std::string message) {
@@ -128,8 +125,6 @@ Status read_chat(const io::Json& body, const ServedModel& served, CompletionRequ
 }  // namespace
 
 Result<io::Json> parse_body(std::string_view body) {
-  if (most_object_keys(body) > kMaxObjectKeys)
-    return reject(fmt::format("the body has an object with more than {} keys.", kMaxObjectKeys));
   io::JsonLimits limits;
   limits.max_depth = kMaxDepth;
   NF_TRY(io::Json json, io::parse_json(body, limits));

@@ -51,16 +51,12 @@ Status read(const io::Json& value, std::string_view name, float& out) {
 
 // Whole numbers written with a decimal point count.
 Status read_integer(const io::Json& value, std::string_view name, int64_t min, int64_t max, int64_t& out) {
-  double number = 0;
-  if (value.is_number_float() && std::floor(value.get<double>()) == value.get<double>()) {
-    number = value.get<double>();
-  } else if (value.is_number_integer()) {
-    number = value.get<double>();
-  } else {
-    return wrong_type(name, "an integer", value);
-  }
+  const bool is_whole = value.is_number_integer() ||
+                        (value.is_number_float() && std::floor(value.get<double>()) == value.get<double>());
+  if (!is_whole) return wrong_type(name, "an integer", value);
+  const auto number = value.get<double>();
   if (number < static_cast<double>(min) || number > static_cast<double>(max)) {
-    return max >= kMaxInt
+    return max >= kMaxInt && number < static_cast<double>(min)
                ? reject(fmt::format("{} must be at least {}, got {}.", name, min, value.dump()))
                : reject(fmt::format("{} must be in [{}, {}], got {}.", name, min, max, value.dump()));
   }

@@ -10,7 +10,6 @@ namespace nemoforge::server {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::Pair;
 
 Result<Parameters> read(const char* body, Endpoint endpoint = Endpoint::kChat) {

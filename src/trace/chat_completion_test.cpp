@@ -10,7 +10,6 @@ namespace nemoforge::trace {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 const TraceRequest kRequest = {"p", 0, 0, R"([{"role":"user","content":"hello"}])", 9007199254740991u};

@@ -86,7 +86,7 @@ class EngineRun {
         exhausted_ = true;
         break;
       }
-      const Status started = start(*request);
+      Status started = start(*request);
       if (started) continue;
       // The engine takes nothing more, or this request can never be answered.
       if (started.error().code == ErrorCode::kUnavailable) return started;

@@ -8,7 +8,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 WorkerProcess start_shell(const std::string& script) {

@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from server_process import ROOT, Server
@@ -13,10 +14,10 @@ CHECKS = "not_a_server_error,response_schema_conformance,status_code_conformance
 class OpenApiTest(unittest.TestCase):
     def test_conformance(self):
         schemathesis = pathlib.Path(sys.executable).parent / "schemathesis"
-        with Server("--max-model-len", "512", "--allow-lora-updates", "--no-access-log") as server:
+        with Server("--max-model-len", "512", "--allow-lora-updates", "--no-access-log") as server, tempfile.TemporaryDirectory() as folder:
             command = [schemathesis, "run", ROOT / "docs" / "openapi.yaml", "--url", server.url, "--checks", CHECKS, "--max-examples", "40",
                        "--seed", "1", "--request-timeout", "60", "--generation-deterministic"]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False)
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False, cwd=folder)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 

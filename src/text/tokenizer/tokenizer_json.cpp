@@ -8,13 +8,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/json.h"
 #include "text/tokenizer/byte_alphabet.h"
 
 namespace nemoforge::text {
 namespace {
 
-// Unordered, unlike io::Json: an ordered object of a hundred thousand keys takes seconds to build.
-using Json = nlohmann::json;
+using Json = io::SortedJson;  // a vocabulary is an object of a hundred thousand keys
 
 constexpr int kMaxSequenceDepth = 8;  // Sequences within Sequences; one is usual
 
@@ -411,12 +411,7 @@ Result<TokenizerParts> read_parts(const Json& root) {
 }  // namespace
 
 Result<TokenizerParts> read_tokenizer_json(std::string_view text) {
-  Json root;
-  try {
-    root = Json::parse(text);
-  } catch (const nlohmann::json::exception& failure) {
-    return error(ErrorCode::kInvalidData, std::string("invalid JSON: ") + failure.what());
-  }
+  NF_TRY(const Json root, io::parse_sorted_json(text));
   return read_parts(root);
 }
 

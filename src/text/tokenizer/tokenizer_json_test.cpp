@@ -130,7 +130,7 @@ const Refusal kRefusals[] = {
      kUnsupported, "after ByteLevel"},
     {"sequence_depth",
      [](Json& r) {
-       for (int i = 0; i < 100; ++i)
+       for (int i = 0; i < 20; ++i)
          r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {r["pre_tokenizer"]}}};
      },
      kUnsupported, "nested"},

@@ -24,6 +24,7 @@ class CpuTrainingBackend final : public TrainingBackend {
   void moe_dispatch_backward(const MoeDispatchBackwardArgs& args) override;
   void moe_combine_backward(const MoeCombineBackwardArgs& args) override;
   void cross_entropy(const CrossEntropyArgs& args) override;
+  void dropout(const DropoutArgs& args) override;
 
  private:
   ThreadPool& pool_;

@@ -22,6 +22,7 @@ class ReferenceTrainingBackend final : public TrainingBackend {
   void moe_dispatch_backward(const MoeDispatchBackwardArgs& args) override;
   void moe_combine_backward(const MoeCombineBackwardArgs& args) override;
   void cross_entropy(const CrossEntropyArgs& args) override;
+  void dropout(const DropoutArgs& args) override;
 };
 
 }  // namespace nemoforge::ops

@@ -14,6 +14,7 @@
 #include "ops/backend.h"
 #include "ops/causal_conv1d/causal_conv1d_backward.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "ops/dropout/dropout.h"
 #include "ops/embedding/embedding_backward.h"
 #include "ops/gated_rms_norm/gated_rms_norm_backward.h"
 #include "ops/grouped_linear/grouped_linear_backward.h"
@@ -50,6 +51,7 @@ class TrainingBackend {
   virtual void moe_dispatch_backward(const MoeDispatchBackwardArgs& args) = 0;
   virtual void moe_combine_backward(const MoeCombineBackwardArgs& args) = 0;
   virtual void cross_entropy(const CrossEntropyArgs& args) = 0;
+  virtual void dropout(const DropoutArgs& args) = 0;
 };
 
 // The training ops for a backend; kUnsupported, with the backend's name, where it has none.

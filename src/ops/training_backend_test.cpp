@@ -224,6 +224,22 @@ Problem relu2_problem(Rng& rng, int64_t rows, int64_t size) {
   return problem;
 }
 
+// Not a backend's op: the gradient is the same expression of the gradient of the output.
+Problem dropout_problem(Rng& rng, int64_t rows, int64_t size) {
+  Problem problem{.name = "dropout", .inputs = {}, .forward = {}, .backward = {}};
+  problem.inputs.push_back(random_tensor(rng, DType::kF32, {rows, size}));
+  const DropoutMask mask{.probability = 0.3, .seed = 5, .stream = uint64_t{7} << 40};
+  problem.forward = [=](Backend& backend, Tensors& in) {
+    Tensor out = zeros_like(in[0].view());
+    make_training_backend(backend).value()->dropout({.x = in[0].view(), .mask = mask, .out = out.view()});
+    return out;
+  };
+  problem.backward = [=](TrainingBackend& training, Tensors&, const TensorView& d_out, Tensors& grads) {
+    training.dropout({.x = d_out, .mask = mask, .out = grads[0].view()});
+  };
+  return problem;
+}
+
 Problem embedding_problem(Rng& rng, int64_t rows, int64_t num_embeddings, int64_t size) {
   Problem problem{.name = "embedding", .inputs = {}, .forward = {}, .backward = {}};
   problem.inputs.push_back(random_tensor(rng, DType::kF32, {num_embeddings, size}));
@@ -468,6 +484,7 @@ std::vector<Problem> small_problems() {
   problems.push_back(grouped_linear_problem(rng, 5, 4, 3));
   problems.push_back(lora_problem(rng, 6, 5, 4));
   problems.push_back(relu2_problem(rng, 3, 5));
+  problems.push_back(dropout_problem(rng, 3, 7));
   problems.push_back(embedding_problem(rng, 6, 4, 3));
   problems.push_back(causal_conv1d_problem(rng, {3, 1, 6}, 3, 4));
   problems.push_back(ssd_scan_problem(rng, {4, 1, 5}, 4, 2, 2, 3));
@@ -491,6 +508,7 @@ std::vector<Problem> large_problems() {
   problems.push_back(grouped_linear_problem(rng, 140, 35, 70));
   problems.push_back(lora_problem(rng, 133, 65, 130));
   problems.push_back(relu2_problem(rng, 33, 67));
+  problems.push_back(dropout_problem(rng, 130, 67));
   problems.push_back(embedding_problem(rng, 100, 20, 67));
   problems.push_back(causal_conv1d_problem(rng, {1, 70, 2, 33}, 67, 4));
   problems.push_back(causal_conv1d_problem(rng, {5, 9}, 130, 8));
@@ -605,6 +623,41 @@ TEST(TrainingBackend, gradients_are_added_to_what_is_there) {
         }
       }
     }
+  }
+}
+
+// A share p of the elements, in every column and row alike; those kept sum to the same on average.
+TEST(TrainingBackend, dropout_drops_its_share) {
+  const auto backend = make_cpu_backend();
+  const auto training = make_training_backend(*backend).value();
+  constexpr int64_t kSize = 512;
+  Tensor x = make_host_tensor(DType::kF32, {kSize, kSize});
+  std::fill_n(x.view().data<float>(), kSize * kSize, 1.0f);
+  for (const double probability : {0.0, 0.1, 0.5}) {
+    const DropoutMask mask{.probability = probability, .seed = 3, .stream = 4};
+    Tensor out = zeros_like(x.view());
+    training->dropout({.x = x.view(), .mask = mask, .out = out.view()});
+    std::vector<double> row_sums(kSize);
+    std::vector<double> column_sums(kSize);
+    int64_t num_dropped = 0;
+    for (int64_t i = 0; i < kSize * kSize; ++i) {
+      const float value = out.view().data<float>()[i];
+      row_sums[static_cast<size_t>(i / kSize)] += static_cast<double>(value) / kSize;
+      column_sums[static_cast<size_t>(i % kSize)] += static_cast<double>(value) / kSize;
+      num_dropped += value == 0 ? 1 : 0;
+    }
+    // Five standard deviations of the mean of that many draws.
+    const double spread = 5 * std::sqrt(probability * (1 - probability));
+    EXPECT_NEAR(static_cast<double>(num_dropped) / (kSize * kSize), probability, spread / kSize);
+    for (const auto* sums : {&row_sums, &column_sums}) {
+      for (const double sum : *sums) {
+        EXPECT_NEAR(sum, 1, spread / (1 - probability) / std::sqrt(static_cast<double>(kSize)) + 1e-6);
+      }
+    }
+    const DropoutMask other{.probability = probability, .seed = 3, .stream = 5};
+    Tensor different = zeros_like(x.view());
+    training->dropout({.x = x.view(), .mask = other, .out = different.view()});
+    EXPECT_EQ(bits_equal(out.view(), different.view()), probability == 0);
   }
 }
 

@@ -21,6 +21,23 @@ struct AdapterRows {
   const LoraAdapter* adapter = nullptr;
 };
 
+struct ForwardContext;
+
+// What the input of adapters passes through on its way to A: dropout in training. The base's product reads
+// the input as it is.
+class AdapterInput {
+ public:
+  AdapterInput() = default;
+  AdapterInput(const AdapterInput&) = delete;
+  AdapterInput& operator=(const AdapterInput&) = delete;
+  virtual ~AdapterInput() = default;
+
+  // x [rows, in_features] of the adapters on `target` in the context's layer; the result, like x, may stand
+  // in the context's workspace.
+  [[nodiscard]] virtual ConstTensorView apply(const ForwardContext& context, LoraTarget target,
+                                              const ConstTensorView& x) const = 0;
+};
+
 struct ForwardContext {
   ops::Backend& backend;
   const ModelConfig& config;
@@ -29,6 +46,7 @@ struct ForwardContext {
   DType dtype;                            // of the activations: f32 or bf16
   std::span<const AdapterRows> adapters;  // ascending; rows of no range pass through the base alone
   int64_t layer_idx = 0;
+  const AdapterInput* adapter_input = nullptr;  // null: adapters read the input as it is
 
   [[nodiscard]] int64_t num_rows() const { return rows.num_tokens; }
   // Activations [num_rows, features].
@@ -39,6 +57,10 @@ struct ForwardContext {
     return workspace.take(DType::kF32, {num_rows(), features});
   }
 };
+
+// out += the terms of the adapters whose runs of rows these are, if there are any.
+void add_adapters(const ForwardContext& context, const ConstTensorView& x, LoraTarget target,
+                  std::span<const ops::LoraRun> runs, const TensorView& out);
 
 // x W^T + bias, plus the low-rank terms of the rows' adapters: one rounding each to the dtype of the result,
 // which is that of the activations.

@@ -95,7 +95,7 @@ TensorView grouped_linear(const ForwardContext& context, const ConstTensorView& 
     if (pairs.empty() || !pairs[run.expert].a) continue;
     runs.push_back({run.begin, run.end, &pairs[run.expert]});
   }
-  if (!runs.empty()) context.backend.lora_add({.x = x, .runs = runs, .out = out});
+  add_adapters(context, x, target, runs, out);
   return out;
 }
 

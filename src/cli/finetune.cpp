@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/finetune_summary.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
 #include "model/config.h"
@@ -54,6 +55,7 @@ struct FinetuneCommand {
   train::LongDocuments long_documents = train::LongDocuments::kFail;
   std::optional<double> learning_rate;
   train::TrainerOptions trainer;
+  std::vector<std::string> recompute = {"all"};
   uint64_t seed = 0;
   bool resume = false;
 };
@@ -98,33 +100,6 @@ Result<train::TrainableModel> make_model(const FinetuneCommand& command, const m
   return train::TrainableModel::lora(config, std::move(weights), command.lora, backend);
 }
 
-std::string data_summary(const TrainingData& data) {
-  std::string text =
-      fmt::format("{} documents, {} tokens, {} of them with loss", data.training.documents.size(),
-                  data.training.num_tokens(), data.training.num_loss_tokens());
-  if (data.training.num_skipped > 0) {
-    text += fmt::format("; {} longer ones left out", data.training.num_skipped);
-  }
-  if (data.evaluation) text += fmt::format("; {} held out", data.evaluation->documents.size());
-  return text;
-}
-
-// What trains, by module class.
-std::string parameter_summary(const train::ParameterSet& set) {
-  const auto elements = set.num_elements_by_class();
-  const auto tensors = set.num_tensors_by_class();
-  std::string text = fmt::format("trains {} parameters:\n", set.num_elements());
-  for (size_t i = 0; i < train::kNumModuleClasses; ++i) {
-    const auto name = train::module_class_name(static_cast<train::ModuleClass>(i));
-    if (tensors[i] == 0) {
-      text += fmt::format("  {:<15} frozen, or not in the model\n", name);
-    } else {
-      text += fmt::format("  {:<15} {:>12} in {} tensors\n", name, elements[i], tensors[i]);
-    }
-  }
-  return text;
-}
-
 int64_t file_bytes(const std::string& model_dir) {
   int64_t bytes = 0;
   std::error_code ignored;
@@ -134,23 +109,13 @@ int64_t file_bytes(const std::string& model_dir) {
   return bytes;
 }
 
-// Bytes by part, before anything of the size of a batch has been allocated. A document that is longer than a
-// pass is a pass of its own.
-std::string memory_plan(const FinetuneCommand& command, const train::TrainableModel& model,
-                        const train::ParameterSet& set, const TrainingData& data) {
+// Rows of the largest pass: a document that is longer than a pass is a pass of its own.
+int64_t max_rows(const FinetuneCommand& command, const TrainingData& data) {
   int64_t rows = command.trainer.packing.micro_batch_tokens;
   for (const auto& document : data.training.documents) {
     rows = std::max(rows, static_cast<int64_t>(document.token_ids.size()));
   }
-  const model::ModelConfig& config = model.config();
-  const int64_t residuals = rows * config.hidden_size * 4 * (config.num_hidden_layers() + 1);
-  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
-  const int64_t values = 4 * set.num_elements();
-  return fmt::format(
-      "memory (MiB): checkpoint as stored {:.1f}, trained values {:.1f}, gradients {:.1f}, moments {:.1f}, "
-      "residual stream of {} rows {:.1f}, and one layer's activations\n",
-      mib(file_bytes(command.model)), mib(values), mib(values), mib(train::AdamW::moment_bytes(set)), rows,
-      mib(residuals));
+  return rows;
 }
 
 // The trained tensors by the hub's names.
@@ -184,6 +149,7 @@ Result<std::string> settings_json(const FinetuneCommand& command) {
     settings["rank"] = command.lora.rank;
     settings["alpha"] = command.lora.alpha;
     settings["rslora"] = command.lora.use_rslora;
+    settings["lora_dropout"] = command.lora.dropout;
   }
   settings["eval_fraction"] = command.eval_fraction;
   return io::dump_json(settings);
@@ -267,6 +233,9 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
 
 Status run_finetune(FinetuneCommand& command) {
   NF_RETURN_IF_ERROR(read_targets(command));
+  const auto parsed = train::parse_recomputation(command.recompute);
+  if (!parsed) check_flag("--recompute", tl::unexpected(parsed.error()));
+  const train::Recomputation recomputation = *parsed;
   command.trainer.state_path = (fs::path(command.out) / "run_state.safetensors").string();
   command.trainer.packing.seed = command.seed;
   command.lora.seed = command.seed;
@@ -280,9 +249,13 @@ Status run_finetune(FinetuneCommand& command) {
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(command.device));
   NF_TRY(const std::unique_ptr<ops::Backend> backend, ops::make_backend(device));
   NF_TRY(train::TrainableModel model, make_model(command, config, *backend));
-  NF_RETURN_IF_ERROR(write_standard_output(fmt::format("{}: {}\n", command.data, data_summary(data)) +
-                                           parameter_summary(model.parameters()) +
-                                           memory_plan(command, model, model.parameters(), data)));
+  model.recomputation() = recomputation;
+  const train::LoraOptions* lora = command.method == Method::kLora ? &command.lora : nullptr;
+  NF_RETURN_IF_ERROR(write_standard_output(
+      fmt::format("{}: {}\n", command.data, data_summary(data.training, data.evaluation)) +
+      parameter_summary(model.parameters()) +
+      memory_plan(model, lora, command.trainer.adamw.moments, max_rows(command, data),
+                  file_bytes(command.model))));
   NF_TRY(const train::TrainingReport report, train_with_progress(command, model, data));
   if (report.interrupted) {
     return error(ErrorCode::kCancelled,
@@ -333,6 +306,10 @@ void add_method_flags(CLI::App& app, FinetuneCommand& command) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--rslora", command.lora.use_rslora, "Scale by alpha / sqrt(rank)");
+  app.add_option("--lora-dropout", command.lora.dropout,
+                 "Share of the adapter's input that is dropped in training, below 1")
+      ->check(CLI::Range(0.0, 0.999))
+      ->capture_default_str();
   app.add_option("--layout", command.layout,
                  "per_expert (what vLLM and SGLang load) or peft3d (PEFT's target_parameters)")
       ->transform(CLI::CheckedTransformer(std::map<std::string, train::AdapterLayout>{
@@ -354,6 +331,9 @@ void add_schedule_flags(CLI::App& app, FinetuneCommand& command) {
   app.add_option("--final-rate", trainer.schedule.final_fraction, "Share of the rate that the decay ends at")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  app.add_option("--optimizer", trainer.adamw.moments, "adamw (f32 moments, the default) or adamw8bit")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, train::MomentFormat>{
+          {"adamw", train::MomentFormat::kF32}, {"adamw8bit", train::MomentFormat::kBlock8}}));
   app.add_option("--weight-decay", trainer.adamw.weight_decay, "Of matrices; not of norms and embeddings")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -375,6 +355,12 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
       ->capture_default_str();
   app.add_option("--grad-accum", trainer.packing.grad_accum, "Passes of one step")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->capture_default_str();
+  app.add_option(
+         "--recompute", command.recompute,
+         "Layers that run again for their gradients instead of keeping their activations: all, none, or "
+         "some of mamba, attention, moe, mlp")
+      ->delimiter(',')
       ->capture_default_str();
   app.add_option("--eval-every", trainer.eval_every, "Steps between evaluations; 0: at both ends only")
       ->check(CLI::NonNegativeNumber)

@@ -1,20 +1,34 @@
 #include "train/adamw.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/integers.h"
 #include "base/thread_pool.h"
+#include "train/block_quantization.h"
 
 namespace nemoforge::train {
 namespace {
 
-// Elements of one task: 64 KiB of each of the four arrays.
+// Elements of one task: 64 KiB of each of the four arrays; whole blocks.
 constexpr int64_t kChunk = 16384;
+static_assert(kChunk % kQuantizationBlock == 0);
 
-Tensor zeros_like(const TensorView& view) {
-  Tensor tensor = make_host_tensor(DType::kF32, view.shape());
-  std::fill_n(tensor.view().data<float>(), view.numel(), 0.0f);
+bool is_quantized(const Parameter& parameter, MomentFormat format) {
+  return format == MomentFormat::kBlock8 && parameter.value.numel() >= kMinQuantizedElements;
+}
+
+Tensor f32_zeros(const Shape& shape) {
+  Tensor tensor = make_host_tensor(DType::kF32, shape);
+  std::fill_n(tensor.view().data<float>(), shape.numel(), 0.0f);
+  return tensor;
+}
+
+// Any code times a scale of 0.
+Tensor zero_codes(int64_t count) {
+  Tensor tensor = make_host_tensor(DType::kU8, {count});
+  std::fill_n(tensor.view().data<uint8_t>(), count, uint8_t{0});
   return tensor;
 }
 
@@ -38,17 +52,72 @@ void update_elements(const StepFactors& f, int64_t count, float* p, const float*
   }
 }
 
-}  // namespace
+// Likewise of one block, whose moments are codes.
+void update_block(const StepFactors& f, int64_t block, int64_t count, float* p, const float* grad,
+                  Moments& moments) {
+  std::array<float, kQuantizationBlock> m{};
+  std::array<float, kQuantizationBlock> v{};
+  const auto size = static_cast<size_t>(count);
+  const std::span<float> m_values(m.data(), size);
+  const std::span<float> v_values(v.data(), size);
+  const std::span m_codes(moments.m.view().data<uint8_t>() + block * kQuantizationBlock, size);
+  const std::span v_codes(moments.v.view().data<uint8_t>() + block * kQuantizationBlock, size);
+  float& m_scale = moments.m_scale.view().data<float>()[block];
+  float& v_scale = moments.v_scale.view().data<float>()[block];
+  DynamicCode::with_sign().decode(m_codes, m_scale, m_values);
+  DynamicCode::without_sign().decode(v_codes, v_scale, v_values);
+  update_elements(f, count, p, grad, m.data(), v.data());
+  m_scale = DynamicCode::with_sign().encode(m_values, m_codes);
+  v_scale = DynamicCode::without_sign().encode(v_values, v_codes);
+}
 
-AdamW::AdamW(const ParameterSet& set, const AdamWOptions& options) : options_(options) {
-  for (const Parameter& parameter : set.parameters) {
-    first_moments_.push_back(zeros_like(parameter.value));
-    second_moments_.push_back(zeros_like(parameter.value));
+// Elements [begin, end) of a parameter; begin is that of a block.
+void update_range(const StepFactors& f, const Parameter& parameter, int64_t begin, int64_t end,
+                  Moments& moments) {
+  auto* p = parameter.value.data<float>();
+  const auto* grad = parameter.grad.data<float>();
+  if (moments.m.view().dtype() == DType::kF32) {
+    update_elements(f, end - begin, p + begin, grad + begin, moments.m.view().data<float>() + begin,
+                    moments.v.view().data<float>() + begin);
+    return;
+  }
+  for (int64_t i = begin; i < end; i += kQuantizationBlock) {
+    update_block(f, i / kQuantizationBlock, std::min(kQuantizationBlock, end - i), p + i, grad + i, moments);
   }
 }
 
+}  // namespace
+
+std::string_view optimizer_name(MomentFormat format) {
+  return format == MomentFormat::kF32 ? "adamw" : "adamw8bit";
+}
+
+AdamW::AdamW(const ParameterSet& set, const AdamWOptions& options) : options_(options) {
+  for (const Parameter& parameter : set.parameters) {
+    const int64_t count = parameter.value.numel();
+    Moments moments;
+    if (is_quantized(parameter, options.moments)) {
+      const Shape blocks{ceil_div(count, kQuantizationBlock)};
+      moments = {zero_codes(count), zero_codes(count), f32_zeros(blocks), f32_zeros(blocks)};
+    } else {
+      moments = {f32_zeros(parameter.value.shape()), f32_zeros(parameter.value.shape()), {}, {}};
+    }
+    moments_.push_back(std::move(moments));
+  }
+}
+
+int64_t AdamW::moment_bytes(const ParameterSet& set, MomentFormat format) {
+  int64_t bytes = 0;
+  for (const Parameter& parameter : set.parameters) {
+    const int64_t count = parameter.value.numel();
+    bytes +=
+        is_quantized(parameter, format) ? 2 * (count + 4 * ceil_div(count, kQuantizationBlock)) : 8 * count;
+  }
+  return bytes;
+}
+
 void AdamW::update(ParameterSet& set, int64_t step, double rate, double grad_scale) {
-  NF_CHECK(set.parameters.size() == first_moments_.size()) << set.parameters.size();
+  NF_CHECK(set.parameters.size() == moments_.size()) << set.parameters.size();
   const auto t = static_cast<double>(step + 1);
   StepFactors factors{};
   factors.grad_scale = static_cast<float>(grad_scale);
@@ -60,15 +129,9 @@ void AdamW::update(ParameterSet& set, int64_t step, double rate, double grad_sca
   for (size_t i = 0; i < set.parameters.size(); ++i) {
     const Parameter& parameter = set.parameters[i];
     factors.decay = parameter.weight_decay ? static_cast<float>(1 - rate * options_.weight_decay) : 1.0f;
-    auto* value = parameter.value.data<float>();
-    const auto* grad = parameter.grad.data<float>();
-    auto* m = first_moments_[i].view().data<float>();
-    auto* v = second_moments_[i].view().data<float>();
     const int64_t count = parameter.value.numel();
     ThreadPool::global().parallel_for(ceil_div(count, kChunk), [&](int64_t task, int) {
-      const int64_t begin = task * kChunk;
-      update_elements(factors, std::min(kChunk, count - begin), value + begin, grad + begin, m + begin,
-                      v + begin);
+      update_range(factors, parameter, task * kChunk, std::min(count, (task + 1) * kChunk), moments_[i]);
     });
   }
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <string_view>
 #include <vector>
 
 #include "tensor/buffer.h"
@@ -10,14 +10,37 @@
 
 namespace nemoforge::train {
 
+// How moments are kept between steps.
+enum class MomentFormat {
+  kF32,
+  kBlock8,  // block_quantization.h, with an f32 scale a block; tensors below kMinQuantizedElements: f32
+};
+
+// "adamw" or "adamw8bit".
+[[nodiscard]] std::string_view optimizer_name(MomentFormat format);
+
+// Smaller tensors (norms, biases, state-space parameters) save nothing and are the ones that suffer. Source:
+// min_8bit_size of bitsandbytes' optimizers.
+constexpr int64_t kMinQuantizedElements = 4096;
+
 struct AdamWOptions {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;  // of the parameters that have weight_decay
+  MomentFormat moments = MomentFormat::kF32;
 };
 
-// AdamW with f32 moments in host memory.
+// The moments of one parameter, as they are kept.
+struct Moments {
+  Tensor m;        // f32 like the parameter, or u8 codes [num_elements]
+  Tensor v;        // likewise
+  Tensor m_scale;  // f32 [num_blocks] where quantized, else absent
+  Tensor v_scale;
+};
+
+// AdamW with moments in host memory, f32 or of eight bits, which are decoded for a step and encoded after it:
+// the step itself computes with the f32 values.
 //
 // Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2, in the form of
 // torch.optim.AdamW, with the rate g, t counted from 1:
@@ -34,15 +57,13 @@ class AdamW {
   void update(ParameterSet& set, int64_t step, double rate, double grad_scale);
 
   // Of each parameter, in the set's order: for saving and resuming.
-  [[nodiscard]] std::vector<Tensor>& first_moments() { return first_moments_; }
-  [[nodiscard]] std::vector<Tensor>& second_moments() { return second_moments_; }
+  [[nodiscard]] std::vector<Moments>& moments() { return moments_; }
 
-  [[nodiscard]] static int64_t moment_bytes(const ParameterSet& set) { return 8 * set.num_elements(); }
+  [[nodiscard]] static int64_t moment_bytes(const ParameterSet& set, MomentFormat format);
 
  private:
   AdamWOptions options_;
-  std::vector<Tensor> first_moments_;
-  std::vector<Tensor> second_moments_;
+  std::vector<Moments> moments_;
 };
 
 // The Euclidean norm of all gradients together, summed in f64 in a fixed order.

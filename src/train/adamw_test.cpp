@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/rng.h"
 #include "train/schedule.h"
 
 namespace nemoforge::train {
@@ -58,6 +59,43 @@ TEST(AdamW, follows_its_formula) {
                   expected_after(5, initial[i], grads, 0.01, weight_decay ? 0.1 : 0, options), 1e-6);
     }
   }
+}
+
+// Two parameters, one of them too small for eight bits, towards random optima.
+double distance_after(MomentFormat format, int num_steps, int64_t& moment_bytes) {
+  Rng rng(41);
+  OneParameter large(std::vector<float>(5000, 0.0f), false);
+  OneParameter small(std::vector<float>(100, 0.0f), false);
+  large.set.parameters.push_back(small.set.parameters[0]);
+  std::vector<float> optimum(5100);
+  for (float& value : optimum) value = static_cast<float>(rng.normal());
+  AdamW optimizer(large.set, {.moments = format});
+  moment_bytes = AdamW::moment_bytes(large.set, format);
+  const auto gap = [&](size_t i) { return (i < 5000 ? large.value[i] : small.value[i - 5000]) - optimum[i]; };
+  for (int step = 0; step < num_steps; ++step) {
+    for (size_t i = 0; i < optimum.size(); ++i) {
+      // Scales differ by element, and gradients are noisy.
+      const auto scale = static_cast<float>(i % 97 + 1);
+      const float grad = scale * (gap(i) + 0.1f * static_cast<float>(rng.normal()));
+      (i < 5000 ? large.grad[i] : small.grad[i - 5000]) = grad;
+    }
+    optimizer.update(large.set, step, 0.02, 1);
+  }
+  double sum = 0;
+  for (size_t i = 0; i < optimum.size(); ++i)
+    sum += static_cast<double>(gap(i)) * static_cast<double>(gap(i));
+  return std::sqrt(sum / 5100);
+}
+
+TEST(AdamW, eight_bit_moments_get_as_far_in_a_quarter_of_the_memory) {
+  int64_t f32_bytes = 0;
+  int64_t block_bytes = 0;
+  const double f32 = distance_after(MomentFormat::kF32, 200, f32_bytes);
+  const double block = distance_after(MomentFormat::kBlock8, 200, block_bytes);
+  EXPECT_LT(f32, 0.1);
+  EXPECT_NEAR(block, f32, 0.05 * f32);
+  EXPECT_EQ(f32_bytes, 8 * 5100);
+  EXPECT_EQ(block_bytes, 2 * 5000 + 2 * 4 * 20 + 8 * 100);
 }
 
 TEST(AdamW, gradient_norm_is_that_of_all_parameters_together) {

@@ -142,13 +142,16 @@ Status write_adapter(const std::string& out, const ParameterSet& set, const mode
   const std::string tensor_path = (fs::path(out) / "adapter_model.safetensors").string();
   NF_RETURN_IF_ERROR(layout == AdapterLayout::kPerExpert ? write_per_expert(tensor_path, set)
                                                          : write_peft3d(tensor_path, set, config));
+  // PEFT wraps target_parameters without dropout and refuses to load a configuration that has any.
+  const bool with_parameters =
+      layout == AdapterLayout::kPeft3d && options.targets.experts && config.has_layer(model::LayerKind::kMoe);
   io::Json json = {{"peft_type", "LORA"},
                    {"task_type", "CAUSAL_LM"},
                    {"base_model_name_or_path", base_model},
                    {"r", options.rank},
                    {"lora_alpha", options.alpha},
                    {"use_rslora", options.use_rslora},
-                   {"lora_dropout", 0.0},
+                   {"lora_dropout", with_parameters ? 0.0 : options.dropout},
                    {"bias", "none"},
                    {"fan_in_fan_out", false},
                    {"init_lora_weights", true},
@@ -156,8 +159,7 @@ Status write_adapter(const std::string& out, const ParameterSet& set, const mode
                    {"target_modules", target_modules(options.targets, config, layout)}};
   const auto excluded = excluded_modules(options.targets, layout);
   if (!excluded.empty()) json["exclude_modules"] = excluded;
-  if (layout == AdapterLayout::kPeft3d && options.targets.experts &&
-      config.has_layer(model::LayerKind::kMoe)) {
+  if (with_parameters) {
     json["target_parameters"] = {"mixer.experts.up_proj", "mixer.experts.down_proj"};
   }
   return io::write_file_atomically((fs::path(out) / "adapter_config.json").string(), json.dump(2) + "\n");

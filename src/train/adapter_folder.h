@@ -24,7 +24,8 @@ enum class AdapterLayout {
 
 // Writes adapter_model.safetensors (f32) and adapter_config.json to `out`, which exists. `set` are the
 // parameters of TrainableModel::lora made with `options`; values are in host memory. The configuration names
-// `base_model` as the base, and the targets exactly, whatever other layers share their names.
+// `base_model` as the base, and the targets exactly, whatever other layers share their names. It names the
+// dropout of the training too, but for kPeft3d with experts, which PEFT does not load with any.
 [[nodiscard]] Status write_adapter(const std::string& out, const ParameterSet& set,
                                    const model::ModelConfig& config, const LoraOptions& options,
                                    AdapterLayout layout, const std::string& base_model);

@@ -143,6 +143,16 @@ TEST_F(AdapterFolder, targets_name_no_layer_that_does_not_train) {
                                                   "mixer.up_proj", "mixer.down_proj"}));
 }
 
+TEST_F(AdapterFolder, dropout_is_named_where_peft_can_have_it) {
+  options_.dropout = 0.25;
+  for (const AdapterLayout layout : {AdapterLayout::kPerExpert, AdapterLayout::kPeft3d}) {
+    ASSERT_TRUE(write_adapter(folder_, set_, config_, options_, layout, "base"));
+    const auto json = io::read_json_file(folder_ + "/adapter_config.json");
+    ASSERT_TRUE(json.has_value());
+    EXPECT_EQ((*json)["lora_dropout"], layout == AdapterLayout::kPerExpert ? 0.25 : 0.0);
+  }
+}
+
 TEST_F(AdapterFolder, merging_adds_the_product_and_touches_nothing_else) {
   const model::LoraAdapter adapter = write_and_load(AdapterLayout::kPerExpert);
   const std::string merged_folder = temporary_.path("merged");

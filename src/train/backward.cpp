@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -26,6 +27,12 @@ struct BatchTensors {
 
 using ActivationsOf = std::variant<model::Mamba2Activations, model::AttentionActivations,
                                    model::MoeActivations, model::MlpActivations>;
+
+// A layer between its forward and its backward pass.
+struct RunLayer {
+  TensorView normed;  // the mixer's input
+  ActivationsOf activations;
+};
 
 ops::KvCacheView take_cache(const PassArgs& args, int64_t num_blocks) {
   const Shape shape{num_blocks, kBlockSize, args.config.kv_size()};
@@ -83,16 +90,24 @@ class Pass {
         adapter_rows_{model::AdapterRows{0, batch.num_rows(), args.adapter}} {
     const int64_t num_layers = args.config.num_hidden_layers();
     for (int64_t layer = 0; layer <= num_layers; ++layer) residuals_.push_back(take_rows());
+    kept_.resize(static_cast<size_t>(num_layers));
   }
 
   LossSum run(float scale, bool wants_gradients, std::span<float> token_losses) {
     const auto num_layers = args_.config.num_hidden_layers();
     args_.backend.embedding(
         {.ids = tensors_.token_ids, .table = args_.weights.embeddings, .out = residuals_[0]});
-    for (int64_t layer = 0; layer < num_layers; ++layer) forward_layer(layer);
+    for (int64_t layer = 0; layer < num_layers; ++layer) {
+      if (wants_gradients && !args_.recomputation.runs_again(kind_of(layer))) {
+        kept_[static_cast<size_t>(layer)] = forward_layer(layer);
+      } else {
+        const model::Workspace::Scope scope(args_.workspace);
+        forward_layer(layer);
+      }
+    }
 
     const model::ForwardContext forward = forward_context(num_layers);
-    const BackwardContext context{forward, args_.training, args_.gradients};
+    const BackwardContext context{forward, args_.training, args_.gradients, args_.dropout};
     const TensorView normed = take_rows();
     args_.backend.rms_norm({.x = residuals_.back(),
                             .weight = args_.weights.norm_f,
@@ -114,6 +129,9 @@ class Pass {
   }
 
  private:
+  [[nodiscard]] model::LayerKind kind_of(int64_t layer) const {
+    return args_.config.layers[static_cast<size_t>(layer)];
+  }
   [[nodiscard]] TensorView take_rows() const {
     return args_.workspace.take(DType::kF32, {batch_.num_rows(), args_.config.hidden_size});
   }
@@ -129,10 +147,15 @@ class Pass {
             .workspace = args_.workspace,
             .dtype = DType::kF32,
             .adapters = args_.adapter == nullptr ? adapters.first(0) : adapters,
-            .layer_idx = layer_idx};
+            .layer_idx = layer_idx,
+            .adapter_input = args_.dropout};
   }
 
   // The normed input of a layer and what its mixer makes of it, in the workspace's present scope.
+  [[nodiscard]] RunLayer run_layer(int64_t layer) const {
+    const TensorView normed = norm(layer);
+    return {normed, mix(forward_context(layer), normed)};
+  }
   [[nodiscard]] TensorView norm(int64_t layer) const {
     const TensorView normed = take_rows();
     args_.backend.rms_norm({.x = residuals_[static_cast<size_t>(layer)],
@@ -164,12 +187,9 @@ class Pass {
     return std::visit(Mixer{context, x, tensors_.cache}, args_.weights.layers[layer].mixer);
   }
 
-  void forward_layer(int64_t layer) const {
-    const model::Workspace::Scope scope(args_.workspace);
-    const model::ForwardContext context = forward_context(layer);
-    const TensorView normed = norm(layer);
-    const ActivationsOf activations = mix(context, normed);
-    const TensorView delta = std::visit([](const auto& all) { return all.out; }, activations);
+  RunLayer forward_layer(int64_t layer) const {
+    const RunLayer run = run_layer(layer);
+    const TensorView delta = std::visit([](const auto& all) { return all.out; }, run.activations);
     // The stream after the layer: the mixer's output is copied there (as rows 0, 1, 2, ... of a table), and
     // the stream before it is added. The norm of the sum goes where the mixer's output was, which nothing
     // reads again.
@@ -180,16 +200,19 @@ class Pass {
                                 .weight = args_.weights.norm_f,
                                 .epsilon = args_.config.layer_norm_epsilon,
                                 .out = delta});
+    return run;
   }
 
   // d_residual: of the stream after the layer, and then before it. d_out is scratch.
   void backward_layer(int64_t layer, const TensorView& d_out, const TensorView& d_residual) const {
     const model::Workspace::Scope scope(args_.workspace);
     const model::ForwardContext forward = forward_context(layer);
-    const BackwardContext context{forward, args_.training, args_.gradients};
+    const BackwardContext context{forward, args_.training, args_.gradients, args_.dropout};
     const model::LayerWeights& weights = args_.weights.layers[static_cast<size_t>(layer)];
-    const TensorView normed = norm(layer);
-    const ActivationsOf activations = mix(forward, normed);
+    const auto& kept = kept_[static_cast<size_t>(layer)];
+    const RunLayer run = kept ? *kept : run_layer(layer);
+    const TensorView normed = run.normed;
+    const ActivationsOf& activations = run.activations;
     args_.backend.embedding({.ids = tensors_.row_ids, .table = d_residual, .out = d_out});
     const TensorView d_normed = zero_rows(context);
     if (const auto* mamba = std::get_if<model::MambaWeights>(&weights.mixer)) {
@@ -223,6 +246,7 @@ class Pass {
   BatchTensors tensors_;
   std::array<model::AdapterRows, 1> adapter_rows_;
   std::vector<TensorView> residuals_;
+  std::vector<std::optional<RunLayer>> kept_;  // by layer; absent: it is run again
 };
 
 tl::unexpected<Error> invalid(const std::string& message) {

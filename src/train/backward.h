@@ -1,4 +1,5 @@
-// A whole pass over a batch: the layers forward, the loss, and the layers again from the last to the first.
+// A whole pass over a batch: the layers forward, the loss, and the layers from the last to the first, each
+// run again where its activations were not kept.
 #pragma once
 
 #include <span>
@@ -10,6 +11,8 @@
 #include "model/workspace.h"
 #include "ops/training_backend.h"
 #include "train/gradient_map.h"
+#include "train/lora_dropout.h"
+#include "train/recomputation.h"
 #include "train/train_batch.h"
 
 namespace nemoforge::train {
@@ -21,7 +24,9 @@ struct PassArgs {
   const model::ModelWeights& weights;
   const model::LoraAdapter* adapter = nullptr;  // null: none
   const GradientMap& gradients;
+  const LoraDropout* dropout = nullptr;  // null: none
   model::Workspace& workspace;
+  const Recomputation& recomputation;
 };
 
 // kInvalidArgument, naming the row or document, unless ids, targets and cu_seqlens are in range.

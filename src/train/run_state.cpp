@@ -17,13 +17,31 @@ constexpr const char* kProgressKey = "nemoforge_run";
 
 Status restore(const io::SafetensorsFile& file, const std::string& name, const TensorView& target) {
   NF_TRY(const ConstTensorView stored, file.find(name));
-  if (stored.dtype() != DType::kF32 || !(stored.shape() == target.shape())) {
+  if (stored.dtype() != target.dtype() || !(stored.shape() == target.shape())) {
     return error(ErrorCode::kInvalidData,
                  file.path() + ": tensor \"" + name + "\" is " + std::string(dtype_name(stored.dtype())) +
-                     " " + stored.shape().to_string() + ", the run has F32 " + target.shape().to_string());
+                     " " + stored.shape().to_string() + ", the run has " +
+                     std::string(dtype_name(target.dtype())) + " " + target.shape().to_string());
   }
-  std::memcpy(target.raw(), stored.raw(), static_cast<size_t>(target.numel()) * sizeof(float));
+  std::memcpy(target.raw(), stored.raw(), static_cast<size_t>(target.numel() * dtype_bytes(target.dtype())));
   return {};
+}
+
+struct StateTensor {
+  std::string name;
+  TensorView view;
+};
+
+// What a run keeps of a parameter.
+std::vector<StateTensor> state_of(const Parameter& parameter, Moments& moments) {
+  std::vector<StateTensor> tensors = {{"value/" + parameter.name, parameter.value},
+                                      {"m/" + parameter.name, moments.m.view()},
+                                      {"v/" + parameter.name, moments.v.view()}};
+  if (moments.m.view().dtype() != DType::kF32) {
+    tensors.push_back({"m_scale/" + parameter.name, moments.m_scale.view()});
+    tensors.push_back({"v_scale/" + parameter.name, moments.v_scale.view()});
+  }
+  return tensors;
 }
 
 Status check_settings(const std::string& path, const std::string& stored_text, const std::string& text) {
@@ -47,10 +65,9 @@ Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& 
                        const RunProgress& progress) {
   std::vector<io::NamedTensor> tensors;
   for (size_t i = 0; i < set.parameters.size(); ++i) {
-    const Parameter& parameter = set.parameters[i];
-    tensors.push_back({"value/" + parameter.name, parameter.value});
-    tensors.push_back({"m/" + parameter.name, optimizer.first_moments()[i].view()});
-    tensors.push_back({"v/" + parameter.name, optimizer.second_moments()[i].view()});
+    for (const StateTensor& tensor : state_of(set.parameters[i], optimizer.moments()[i])) {
+      tensors.push_back({tensor.name, tensor.view});
+    }
   }
   const Json json = {{"num_steps_done", progress.num_steps_done},
                      {"first_loss", progress.first_loss},
@@ -79,10 +96,9 @@ Result<RunProgress> read_run_state(const std::string& path, ParameterSet& set, A
   progress.settings = json["settings"].get<std::string>();
   NF_RETURN_IF_ERROR(check_settings(path, progress.settings, settings));
   for (size_t i = 0; i < set.parameters.size(); ++i) {
-    const Parameter& parameter = set.parameters[i];
-    NF_RETURN_IF_ERROR(restore(file, "value/" + parameter.name, parameter.value));
-    NF_RETURN_IF_ERROR(restore(file, "m/" + parameter.name, optimizer.first_moments()[i].view()));
-    NF_RETURN_IF_ERROR(restore(file, "v/" + parameter.name, optimizer.second_moments()[i].view()));
+    for (const StateTensor& tensor : state_of(set.parameters[i], optimizer.moments()[i])) {
+      NF_RETURN_IF_ERROR(restore(file, tensor.name, tensor.view));
+    }
   }
   return progress;
 }

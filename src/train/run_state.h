@@ -20,7 +20,7 @@ struct RunProgress {
 };
 
 // One safetensors file that appears whole or not at all: "value/NAME", "m/NAME" and "v/NAME" of every
-// parameter, and the progress as metadata.
+// parameter, "m_scale/NAME" and "v_scale/NAME" where moments are quantized, and the progress as metadata.
 [[nodiscard]] Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& optimizer,
                                      const RunProgress& progress);
 

@@ -13,6 +13,7 @@ struct TrainBatch {
   std::vector<int32_t> targets;     // [num_rows]: the token that the row predicts; -1: no loss
   std::vector<int32_t> cu_seqlens;  // [num_documents + 1]: document d has rows cu_seqlens[d] ..
                                     // cu_seqlens[d + 1] - 1; ascending from 0 to num_rows
+  int64_t pass_idx = 0;             // of the run: with the seed, it decides what dropout drops
 
   [[nodiscard]] int64_t num_rows() const { return static_cast<int64_t>(token_ids.size()); }
   [[nodiscard]] int64_t num_documents() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }

@@ -11,6 +11,7 @@
 #include "ops/training_backend.h"
 #include "train/backward.h"
 #include "train/gradient_map.h"
+#include "train/lora_dropout.h"
 #include "train/weight_names.h"
 
 namespace nemoforge::train {
@@ -34,6 +35,9 @@ struct TrainableModel::State {
   ParameterSet parameters;
   std::vector<FrozenTensor> frozen;
   GradientMap gradients;
+  Recomputation recomputation;
+  double lora_dropout = 0;
+  uint64_t seed = 0;
 
   // f32 memory of this shape.
   Result<TensorView> allocate(const Shape& shape) {
@@ -78,13 +82,17 @@ struct TrainableModel::State {
   Result<LossSum> run(const TrainBatch& batch, float scale, bool wants_gradients,
                       std::span<float> token_losses) {
     NF_RETURN_IF_ERROR(check_batch(batch, config));
+    std::optional<LoraDropout> dropout;
+    if (wants_gradients && lora_dropout > 0) dropout.emplace(*training, lora_dropout, seed, batch.pass_idx);
     const PassArgs args{.backend = *backend,
                         .training = *training,
                         .config = config,
                         .weights = weights,
                         .adapter = adapter ? &*adapter : nullptr,
                         .gradients = gradients,
-                        .workspace = workspace};
+                        .dropout = dropout ? &*dropout : nullptr,
+                        .workspace = workspace,
+                        .recomputation = recomputation};
     try {
       return run_pass(args, batch, scale, wants_gradients, token_losses);
     } catch (const std::bad_alloc&) {
@@ -167,8 +175,14 @@ Result<TrainableModel> TrainableModel::lora(const model::ModelConfig& config, mo
     return error(ErrorCode::kInvalidArgument,
                  "the rank of an adapter must be at least 1, not " + std::to_string(options.rank));
   }
+  if (!(options.dropout >= 0 && options.dropout < 1)) {
+    return error(ErrorCode::kInvalidArgument,
+                 "the dropout of an adapter must be in [0, 1), not " + std::to_string(options.dropout));
+  }
   auto state = std::make_unique<State>(config, std::move(weights), backend);
   NF_TRY(state->training, ops::make_training_backend(backend));
+  state->lora_dropout = options.dropout;
+  state->seed = options.seed;
   const auto rank = static_cast<double>(options.rank);
   const double scale = options.alpha / (options.use_rslora ? std::sqrt(rank) : rank);
   std::vector<model::TrainableLoraPair> pairs;
@@ -235,6 +249,9 @@ const model::LoraAdapter* TrainableModel::adapter() const {
 }
 ops::Backend& TrainableModel::backend() {
   return *state_->backend;
+}
+Recomputation& TrainableModel::recomputation() {
+  return state_->recomputation;
 }
 int64_t TrainableModel::workspace_bytes() const {
   return state_->workspace.num_bytes();

@@ -1,7 +1,8 @@
 // A model whose gradients can be computed: all of its weights, or a LoRA adapter on frozen ones.
 //
-// The forward pass is that of serving (model/layers), so that trainer and server agree. Only the residual
-// stream before each layer is kept; a layer is computed again when its gradients are due.
+// The forward pass is that of serving (model/layers), so that trainer and server agree. The residual stream
+// before each layer is kept; a layer is computed again when its gradients are due, unless recomputation()
+// spares it that.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include "ops/backend.h"
 #include "tensor/tensor_view.h"
 #include "train/parameters.h"
+#include "train/recomputation.h"
 #include "train/train_batch.h"
 
 namespace nemoforge::train {
@@ -34,7 +36,8 @@ struct LoraOptions {
   int64_t rank = 16;
   double alpha = 32;
   bool use_rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
-  uint64_t seed = 0;        // of the initial values
+  double dropout = 0;       // of the adapters' input, in training: in [0, 1)
+  uint64_t seed = 0;        // of the initial values and of dropout
 };
 
 // A tensor of the checkpoint that does not train, for writing the checkpoint.
@@ -55,7 +58,8 @@ class TrainableModel {
   // A new adapter trains on frozen weights, which keep their stored element types: A uniform in
   // +-1 / sqrt(in_features) (PEFT's Kaiming initialisation with a = sqrt(5)), B zero. Parameters have PEFT's
   // per-expert names ("base_model.model.backbone.layers.1.mixer.experts.7.up_proj.lora_A.weight"). Errors as
-  // above; kInvalidArgument where the rank is not positive or the model has none of the targets.
+  // above; kInvalidArgument where the rank is not positive, the dropout not in [0, 1), or the model has none
+  // of the targets.
   [[nodiscard]] static Result<TrainableModel> lora(const model::ModelConfig& config, model::Weights weights,
                                                    const LoraOptions& options, ops::Backend& backend);
 
@@ -63,10 +67,11 @@ class TrainableModel {
   TrainableModel& operator=(TrainableModel&&) noexcept;
   ~TrainableModel();
 
-  // Adds scale * d(sum of the targets' losses) / d(parameter) to the gradients. kInvalidArgument where ids,
-  // targets or cu_seqlens are out of range.
+  // Adds scale * d(sum of the targets' losses) / d(parameter) to the gradients; the losses that it returns
+  // are those with dropout, where there is any. kInvalidArgument where ids, targets or cu_seqlens are out of
+  // range.
   [[nodiscard]] Result<LossSum> accumulate_gradients(const TrainBatch& batch, float scale);
-  // The losses alone.
+  // The losses alone, without dropout.
   [[nodiscard]] Result<LossSum> evaluate(const TrainBatch& batch);
   // Likewise, each row's: [num_rows], 0 where it has no target.
   [[nodiscard]] Result<std::vector<float>> token_losses(const TrainBatch& batch);
@@ -82,6 +87,8 @@ class TrainableModel {
   // Null for full training.
   [[nodiscard]] const model::LoraAdapter* adapter() const;
   [[nodiscard]] ops::Backend& backend();
+  // Which layers run again in the passes to come: all of them, until it is changed.
+  [[nodiscard]] Recomputation& recomputation();
   // Memory held for activations.
   [[nodiscard]] int64_t workspace_bytes() const;
 

@@ -50,6 +50,7 @@ Result<std::string> effective_settings(const TrainerOptions& options, const SftD
   settings["num_warmup_steps"] = options.schedule.num_warmup_steps;
   settings["final_fraction"] = options.schedule.final_fraction;
   settings["max_grad_norm"] = options.max_grad_norm;
+  settings["optimizer"] = optimizer_name(options.adamw.moments);
   settings["weight_decay"] = options.adamw.weight_decay;
   settings["beta1"] = options.adamw.beta1;
   settings["beta2"] = options.adamw.beta2;
@@ -136,6 +137,8 @@ class Trainer {
     std::vector<TrainBatch> batches;
     for (const std::vector<int64_t>& micro_batch : plan) {
       batches.push_back(make_train_batch(training_.documents, micro_batch));
+      batches.back().pass_idx =
+          report.step * options_.packing.grad_accum + static_cast<int64_t>(batches.size()) - 1;
       report.num_rows += batches.back().num_rows();
       for (const int32_t target : batches.back().targets) report.num_targets += target >= 0 ? 1 : 0;
     }

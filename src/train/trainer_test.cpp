@@ -52,6 +52,7 @@ class TrainerTest : public testing::Test {
     options.rank = 4;
     options.alpha = 8;
     options.seed = 1;
+    options.dropout = dropout_;
     return TrainableModel::lora(config_, std::move(weights), options, *backend_);
   }
   Result<TrainableModel> full() {
@@ -88,6 +89,7 @@ class TrainerTest : public testing::Test {
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
   std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
   TrainerOptions options_;
+  double dropout_ = 0;
   SftDataset data_;
 };
 
@@ -108,6 +110,33 @@ TEST_F(TrainerTest, a_resumed_run_has_the_losses_of_an_unbroken_one_bit_for_bit)
     for (const double loss : losses(is_full ? full() : lora(), true)) broken.push_back(loss);
     EXPECT_EQ(whole, broken);
   }
+}
+
+TEST_F(TrainerTest, a_resumed_run_drops_the_same) {
+  dropout_ = 0.2;
+  const std::vector<double> whole = losses(lora());
+  fs::remove(options_.state_path);
+  std::vector<double> broken = losses(lora(), false, 5);
+  for (const double loss : losses(lora(), true)) broken.push_back(loss);
+  EXPECT_EQ(whole, broken);
+  dropout_ = 0;
+  fs::remove(options_.state_path);
+  EXPECT_NE(whole, losses(lora()));
+}
+
+TEST_F(TrainerTest, eight_bit_moments_resume_bit_for_bit_and_learn_like_those_of_f32) {
+  options_.num_epochs = 10;
+  const std::vector<double> f32 = losses(full());
+  options_.adamw.moments = MomentFormat::kBlock8;
+  fs::remove(options_.state_path);
+  const std::vector<double> whole = losses(full());
+  fs::remove(options_.state_path);
+  std::vector<double> broken = losses(full(), false, 5);
+  for (const double loss : losses(full(), true)) broken.push_back(loss);
+  EXPECT_EQ(whole, broken);
+  ASSERT_EQ(whole.size(), f32.size());
+  EXPECT_NE(whole, f32);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(whole[i], f32[i], 0.02 * f32[i]) << i;
 }
 
 TEST_F(TrainerTest, learns_its_data_by_heart) {

@@ -29,7 +29,20 @@ void linear_backward(const BackwardContext& context, const ConstTensorView& x,
                                     .weight = pair,
                                     .d_a = context.gradients.find(pair->a),
                                     .d_b = context.gradients.find(pair->b)};
-  context.training.lora_backward({.x = x, .runs = {&run, 1}, .d_out = d_out, .d_x = d_x});
+  adapters_backward(context, x, target, {&run, 1}, d_out, d_x);
+}
+
+void adapters_backward(const BackwardContext& context, const ConstTensorView& x, model::LoraTarget target,
+                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& d_out,
+                       const TensorView& d_x) {
+  if (context.dropout == nullptr) {
+    context.training.lora_backward({.x = x, .runs = runs, .d_out = d_out, .d_x = d_x});
+    return;
+  }
+  const ConstTensorView dropped = context.dropout->apply(context.forward, target, x);
+  const TensorView d_dropped = context.zeros(x.size(0), x.size(1));
+  context.training.lora_backward({.x = dropped, .runs = runs, .d_out = d_out, .d_x = d_dropped});
+  context.dropout->add_gradient(context.forward.layer_idx, target, d_dropped, d_x);
 }
 
 }  // namespace nemoforge::train

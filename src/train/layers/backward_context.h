@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "model/layers/forward_context.h"
 #include "ops/training_backend.h"
 #include "train/gradient_map.h"
+#include "train/lora_dropout.h"
 
 namespace nemoforge::train {
 
@@ -13,6 +15,8 @@ struct BackwardContext {
   const model::ForwardContext& forward;  // of the layer, whose activations are in its workspace
   ops::TrainingBackend& training;
   const GradientMap& gradients;
+  const LoraDropout* dropout =
+      nullptr;  // what the forward pass dropped of the adapters' input; null: nothing
 
   // A gradient [num_rows, num_columns] f32 of zeros.
   [[nodiscard]] TensorView zeros(int64_t num_rows, int64_t num_columns) const;
@@ -25,5 +29,10 @@ struct BackwardContext {
 void linear_backward(const BackwardContext& context, const ConstTensorView& x,
                      const ops::LinearWeight& weight, model::LoraTarget target, const ConstTensorView& d_out,
                      const TensorView& d_x);
+
+// The backward of model::add_adapters.
+void adapters_backward(const BackwardContext& context, const ConstTensorView& x, model::LoraTarget target,
+                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& d_out,
+                       const TensorView& d_x);
 
 }  // namespace nemoforge::train

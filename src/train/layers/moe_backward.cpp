@@ -34,7 +34,7 @@ void experts_backward(const BackwardContext& context, const ConstTensorView& x, 
                     .d_a = context.gradients.find(pairs[expert].a),
                     .d_b = context.gradients.find(pairs[expert].b)});
   }
-  if (!runs.empty()) context.training.lora_backward({.x = x, .runs = runs, .d_out = d_out, .d_x = d_x});
+  if (!runs.empty()) adapters_backward(context, x, target, runs, d_out, d_x);
 }
 
 }  // namespace

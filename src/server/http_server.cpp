@@ -108,7 +108,7 @@ struct HttpServer::Impl {
   void sweep() {
     sweep_timer.expires_after(kSweepInterval);
     sweep_timer.async_wait([this](error_code cancelled) {
-      if (cancelled) return;
+      if (cancelled || is_finishing) return;
       const auto now = std::chrono::steady_clock::now();
       for (const auto& session : live_sessions()) session->close_if_overdue(now);
       sweep();
@@ -117,13 +117,12 @@ struct HttpServer::Impl {
 
   // In place of the sweep: the threads end by themselves once the sessions have.
   void finish(std::chrono::steady_clock::time_point deadline) {
+    // A sweep may be on its way already: it must not take the timer back.
+    is_finishing = true;
     const auto live = live_sessions();
-    if (live.empty()) {
-      sweep_timer.cancel();
-      return;
-    }
-    if (std::chrono::steady_clock::now() >= deadline) {
+    if (live.empty() || std::chrono::steady_clock::now() >= deadline) {
       for (const auto& session : live) session->close_now();
+      sweep_timer.cancel();
       return;
     }
     sweep_timer.expires_after(kFinishInterval);
@@ -148,6 +147,7 @@ struct HttpServer::Impl {
   tcp::acceptor acceptor;
   asio::steady_timer accept_timer;
   asio::steady_timer sweep_timer;
+  bool is_finishing = false;  // of the acceptor's strand
   uint16_t port = 0;
   std::mutex mutex;
   std::vector<std::weak_ptr<HttpSession>> sessions;

@@ -38,10 +38,9 @@ endif()
 # Every unit test program: what the sanitizer builds need.
 add_custom_target(unit_tests)
 
-# A build with CUDA also compiles the folder's *.cu files and leaves out its *_absent.cpp files, which stand in for them.
-#
 # nemoforge_library(NAME DEPENDS lib...): the library nemoforge_NAME from this folder (its subfolders included),
 # nemoforge_NAME_test from its *_test.cpp, nemoforge_NAME_bench from its *_bench.cpp, a fuzzer from each *_fuzz.cpp.
+# A build with CUDA also compiles the folder's *.cu files and leaves out its *_absent.cpp files, which stand in for them.
 function(nemoforge_library name)
   cmake_parse_arguments(arg "" "" "DEPENDS;TEST_DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)

@@ -1,5 +1,6 @@
 #include "io/file.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -116,18 +117,14 @@ AtomicFile::~AtomicFile() {
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
-  std::string temporary = path + ".tmp.XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  static std::atomic<uint64_t> num_created = 0;
+  std::string temporary;
+  int fd = -1;
+  do {
+    temporary = path + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(++num_created);
+    fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EEXIST);
   if (fd < 0) return os_error(path, "create");
-  // mkostemp makes the file private to the user; the finished file gets the permissions of any new file.
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  if (::fchmod(fd, 0666 & ~mask) != 0) {
-    auto failure = os_error(path, "set the permissions of");
-    ::close(fd);
-    ::unlink(temporary.c_str());
-    return failure;
-  }
   return AtomicFile(fd, path, temporary);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "model/convert.h"
+#include "model/shape_check.h"
 #include "model/weight_source.h"
 #include "model/weights.h"
 
@@ -216,6 +217,7 @@ class CheckpointSource final : public WeightSource {
 Result<Weights> Weights::load(const std::string& folder, const ModelConfig& config, DType dtype,
                               ops::Backend& backend) {
   NF_CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << dtype_name(dtype);
+  NF_RETURN_IF_ERROR(check_shapes(config, backend.shape_limits()));
   Weights weights;
   NF_TRY(io::SafetensorsFolder checkpoint, io::SafetensorsFolder::open(folder));
   weights.checkpoint_ = std::make_unique<io::SafetensorsFolder>(std::move(checkpoint));

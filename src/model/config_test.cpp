@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "model/shape_check.h"
+
 namespace nemoforge::model {
 namespace {
 
@@ -148,6 +150,23 @@ TEST(LoadModelConfig, lets_generation_config_decide_the_eos_tokens_and_names_the
               HasSubstr((folder / "config.json").string() + ": model_type is \"gpt2\""));
   fs::remove_all(folder);
   EXPECT_EQ(load_model_config(folder.string()).error().code, ErrorCode::kNotFound);
+}
+
+TEST(CheckShapes, names_the_field_that_a_device_is_too_narrow_for) {
+  const auto config = parse_model_config(valid_config());
+  ASSERT_TRUE(config);
+  EXPECT_TRUE(check_shapes(*config, {}));
+  EXPECT_TRUE(check_shapes(*config, {.head_dim = 16, .num_experts = 8, .top_k = 2}));
+  const Status refused = check_shapes(*config, {.num_experts = 7});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(refused.error().message,
+            "config.json: n_routed_experts is 8, and this device's kernels take at most 7");
+  EXPECT_FALSE(check_shapes(*config, {.norm_group_size = 63}));
+  // Layers that the model lacks ask for nothing.
+  const auto dense = parse_with(R"({"hybrid_override_pattern": "M*--"})");
+  ASSERT_TRUE(dense);
+  EXPECT_TRUE(check_shapes(*dense, {.num_experts = 1}));
 }
 
 }  // namespace

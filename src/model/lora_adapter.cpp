@@ -203,6 +203,10 @@ class LoraReader {
     const int64_t rank = lora_.rank_of(pattern_name);
     const float scale = lora_.scale_of(pattern_name);
     const int64_t copies = all_experts ? config_.n_routed_experts : 1;
+    if (rank > backend_.shape_limits().lora_rank)
+      return failure(ErrorCode::kUnsupported, pair.a_name,
+                     "has rank " + std::to_string(rank) + ", and this device's kernels take at most " +
+                         std::to_string(backend_.shape_limits().lora_rank));
     NF_RETURN_IF_ERROR(check_shapes(pair, *target, rank, copies));
     adapter_.matched_[name->module] += copies;
     LoraAdapter::Layer& layer = adapter_.layers_[static_cast<size_t>(name->layer_idx)];

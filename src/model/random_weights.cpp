@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "model/convert.h"
+#include "model/shape_check.h"
 #include "model/weight_source.h"
 #include "model/weights.h"
 
@@ -144,6 +145,7 @@ class RandomSource final : public WeightSource {
 Result<Weights> Weights::random(const ModelConfig& config, DType dtype, uint64_t seed,
                                 ops::Backend& backend) {
   NF_CHECK(is_dense_float(dtype)) << dtype_name(dtype);
+  NF_RETURN_IF_ERROR(check_shapes(config, backend.shape_limits()));
   Weights weights;
   RandomSource source(dtype, seed, backend, weights.buffers_);
   NF_TRY(weights.weights_, assemble_weights(config, source));

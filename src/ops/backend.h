@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,6 +35,20 @@ struct DeviceMemory {
   int64_t total_bytes = 0;
 };
 
+// The widest shapes that a backend's kernels take. A model or adapter beyond them is refused when it is
+// loaded, before any op runs.
+struct ShapeLimits {
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  int64_t hidden_size = kNone;
+  int64_t head_dim = kNone;  // of attention
+  int64_t ssm_state_size = kNone;
+  int64_t norm_group_size = kNone;  // channels a group of the gated norm
+  int64_t num_experts = kNone;
+  int64_t num_expert_groups = kNone;
+  int64_t top_k = kNone;  // experts a token
+  int64_t lora_rank = kNone;
+};
+
 // Everything that a sequence of ops depends on besides the contents of memory: sizes, addresses, identities.
 using ReplayKey = std::vector<int64_t>;
 
@@ -58,6 +73,7 @@ class Backend {
   [[nodiscard]] virtual bool shares_host_memory() const = 0;
   // True where a row's bits never depend on the rest of the batch (RaggedRows), whatever its size.
   [[nodiscard]] virtual bool batch_invariant() const { return true; }
+  [[nodiscard]] virtual ShapeLimits shape_limits() const { return {}; }
   // Absent where the memory is the host's.
   [[nodiscard]] virtual std::optional<DeviceMemory> device_memory() const { return std::nullopt; }
   // Between two places of this backend's memory that do not overlap, in the order of the ops.

@@ -167,6 +167,13 @@ void CudaBackend::synchronize() {
   CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
+namespace {
+
+// Any kernel of this build: whether the device can load it says whether it can load the others.
+__global__ void probe() {}
+
+}  // namespace
+
 Result<std::unique_ptr<Backend>> make_cuda_backend() {
   int num_devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&num_devices);
@@ -176,6 +183,19 @@ Result<std::unique_ptr<Backend>> make_cuda_backend() {
         ErrorCode::kUnavailable,
         std::string("no CUDA device: ") + (status == cudaSuccess ? "none found" : cudaGetErrorString(status)),
         "nemoforge doctor says what this machine has; --device cpu runs without a GPU");
+  }
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, probe) != cudaSuccess) {
+    cudaGetLastError();
+    int device = 0;
+    cudaDeviceProp properties{};
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    const std::string capability = std::to_string(properties.major) + std::to_string(properties.minor);
+    return error(ErrorCode::kUnavailable,
+                 std::string("this build has no kernels for the GPU ") + properties.name +
+                     " (compute capability " + capability + ")",
+                 "configure the build with -DCMAKE_CUDA_ARCHITECTURES=" + capability);
   }
   return std::make_unique<CudaBackend>();
 }

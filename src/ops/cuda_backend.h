@@ -15,6 +15,7 @@
 #include <cuda_runtime.h>
 
 #include "ops/backend.h"
+#include "ops/cuda_shape_limits.h"
 #include "ops/cuda_stream.cuh"
 
 namespace nemoforge::ops {
@@ -44,6 +45,7 @@ class CudaBackend final : public Backend {
   [[nodiscard]] bool shares_host_memory() const override { return false; }
   // cuBLASLt chooses its kernel by the number of rows.
   [[nodiscard]] bool batch_invariant() const override { return false; }
+  [[nodiscard]] ShapeLimits shape_limits() const override { return kCudaShapeLimits; }
   [[nodiscard]] std::optional<DeviceMemory> device_memory() const override;
   void copy(const void* from, void* to, int64_t num_bytes) override;
   void replay(const ReplayKey& key, const std::function<void()>& ops) override;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kAppendThreads = 128;
 constexpr int kWarpsPerBlock = 4;
-constexpr int kMaxPerLane = 8;
+constexpr int kMaxPerLane = kCudaShapeLimits.head_dim / 32;
 constexpr int kKeyTile = 32;  // keys a step of the online softmax takes; tiles begin at multiples of it
 
 // What the kernels need of RaggedRows.

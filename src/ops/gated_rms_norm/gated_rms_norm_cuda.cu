@@ -9,7 +9,7 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kMaxGroupSize = 8192;
+constexpr int kMaxGroupSize = kCudaShapeLimits.norm_group_size;
 // Nemotron-3-Nano's groups: few threads with several loads each keep more blocks at work.
 constexpr int kSmallGroupSize = 512;
 

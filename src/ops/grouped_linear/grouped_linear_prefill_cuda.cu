@@ -294,8 +294,11 @@ __global__ void __launch_bounds__(kWideThreads, 1)
 #endif
 }
 
-// Whether the current device and this build have wgmma.
+// Whether the current device has wgmma, and this build the kernels that use it.
 bool has_warpgroup_products() {
+#ifndef NEMOFORGE_CUDA_SM90A
+  return false;
+#else
   static const bool result = [] {
     int device = 0;
     int major = 0;
@@ -304,6 +307,7 @@ bool has_warpgroup_products() {
     return major == 9;
   }();
   return result;
+#endif
 }
 
 }  // namespace

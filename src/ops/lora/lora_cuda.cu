@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kWarpsPerBlock = 4;
 constexpr int kExpandThreads = 128;
-constexpr int kMaxRank = 1024;
+constexpr int kMaxRank = kCudaShapeLimits.lora_rank;
 
 template <typename XT, typename WeightT>
 __global__ void shrink(const XT* x, int64_t x_stride, const WeightT* a, int in_features, int rank,

@@ -15,6 +15,7 @@ constexpr int kSortThreads =
     1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
 constexpr int kMaxPairsOfOneBlock = 512;  // beyond, three kernels are quicker than one block
 constexpr int kCopyThreads = 256;
+static_assert(kCudaShapeLimits.num_experts <= kSortThreads);
 constexpr int kExpertsAtOnce = 8;
 
 // Counting sort of the pairs by expert, stable in token order. Pairs pass through shared memory in tiles;

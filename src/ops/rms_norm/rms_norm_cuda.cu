@@ -9,8 +9,9 @@
 namespace nemoforge::ops {
 namespace {
 
-constexpr int kThreads = 1024;    // decode has few rows: what counts is how much of one is in flight
-constexpr int kMaxPerThread = 8;  // 8192 columns: three times Nemotron-3-Nano's
+constexpr int kThreads = 1024;  // decode has few rows: what counts is how much of one is in flight
+constexpr int kMaxPerThread = 8;
+static_assert(kThreads * kMaxPerThread == kCudaShapeLimits.hidden_size);
 
 template <typename XT, typename DeltaT, typename WeightT, typename OutT, bool kAdd>
 __global__ void rms_norm_row_in_registers(const XT* x, XT* residual, int64_t x_stride, const DeltaT* delta,

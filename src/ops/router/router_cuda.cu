@@ -1,5 +1,5 @@
 // Choice of experts: one warp a token, experts strided over the lanes in registers; top_k rounds of a
-// warp-wide maximum. num_experts <= kMaxExperts, num_groups <= 32 (checked before launch). Launch-bound.
+// warp-wide maximum. num_experts <= 32 * kMaxPerLane, num_groups <= 32 (checked before launch). Launch-bound.
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kWarpsPerBlock = 4;
 constexpr int kMaxPerLane = 16;
-constexpr int kMaxExperts = 32 * kMaxPerLane;
+static_assert(32 * kMaxPerLane == kCudaShapeLimits.num_experts);
 
 struct RouterShape {
   int num_tokens;
@@ -139,7 +139,8 @@ void CudaBackend::router(const RouterArgs& args) {
   check(args);
   const auto num_tokens = static_cast<int>(args.logits.size(0));
   const auto num_experts = static_cast<int>(args.logits.size(1));
-  NF_CHECK(num_experts <= kMaxExperts && args.num_groups <= 32 && args.top_k <= 32)
+  NF_CHECK(num_experts <= kCudaShapeLimits.num_experts &&
+           args.num_groups <= kCudaShapeLimits.num_expert_groups && args.top_k <= kCudaShapeLimits.top_k)
       << num_experts << " experts, " << args.num_groups << " groups, top " << args.top_k;
   if (num_tokens == 0) return;
   const RouterShape shape{num_tokens,

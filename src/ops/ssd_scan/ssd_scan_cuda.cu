@@ -16,7 +16,7 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kRowsPerWarp = 4;
 constexpr int kRowsPerBlock = kWarps * kRowsPerWarp;
-constexpr int kMaxPerLane = 8;
+constexpr int kMaxPerLane = kCudaShapeLimits.ssm_state_size / 32;
 
 template <typename T>
 struct Rows {

@@ -55,7 +55,11 @@ std::string shown(const Json& value) {
   } else {
     text = io::dump_json(value);
   }
-  if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
+  if (text.size() > kMaxShown) {
+    size_t end = kMaxShown;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // whole code points
+    text = text.substr(0, end) + "...";
+  }
   return text;
 }
 

@@ -62,6 +62,7 @@ int run(int argc, char** argv) {
   add_launch_command(app, outcome);
   add_test_server_command(app, outcome);
   add_bench_serve_command(app, outcome);
+  add_bench_server_command(app, outcome);
   add_doctor_command(app, outcome);
 
   add_number_checks(app);

@@ -147,6 +147,13 @@ std::vector<double> arrivals(const ServingLoad& load, Rng& rng) {
 
 }  // namespace
 
+std::vector<std::string> request_bodies(const ServingLoad& load) {
+  Rng rng(load.seed, 0);
+  std::vector<std::string> bodies;
+  for (int64_t i = 0; i < load.num_prompts; ++i) bodies.push_back(request_body(load, rng));
+  return bodies;
+}
+
 Result<std::vector<ServedRequest>> send_load(const ServingLoad& load) {
   Rng prompt_rng(load.seed, 0);
   Rng arrival_rng(load.seed, 1);

@@ -36,6 +36,9 @@ struct ServedRequest {
   std::string error;  // empty: answered in full
 };
 
+// The bodies of its requests, in order.
+[[nodiscard]] std::vector<std::string> request_bodies(const ServingLoad& load);
+
 // Sends the load; one entry a request, in the order of their beginnings. kUnavailable where none was
 // answered, kCancelled on Ctrl-C.
 [[nodiscard]] Result<std::vector<ServedRequest>> send_load(const ServingLoad& load);

@@ -18,7 +18,8 @@ OutputStream::OutputStream(const text::Tokenizer* tokenizer, std::shared_ptr<con
       stop_(request.stop),
       include_stop_(request.include_stop_str_in_output),
       min_tokens_(request.sampling.min_tokens),
-      group_(std::move(group)) {
+      group_(std::move(group)),
+      last_chosen_(arrival) {
   if (tokenizer != nullptr) decoder_.emplace(*tokenizer);
   next_.request_id = group_->request_id;
   next_.completion_idx = completion_idx;
@@ -44,7 +45,7 @@ void OutputStream::take_token(Emission&& emission, Clock::time_point time) {
   const int32_t id = emission.token.token_id;
   Usage& usage = finish_.usage;
   if (++usage.completion_tokens == 1) finish_.timings.first_token = time;
-  finish_.timings.last_token = time;
+  finish_.timings.last_token = last_chosen_ = time;
   if (emission.is_reasoning) ++usage.reasoning_tokens;
   next_.tokens.push_back(std::move(emission.token));
   if (!emission.prompt_logprobs.empty()) next_.prompt_logprobs = std::move(emission.prompt_logprobs);
@@ -91,6 +92,7 @@ void OutputStream::end(FinishReason reason) {
 
 void OutputStream::flush() {
   if (next_.tokens.empty() && !next_.finish) return;
+  next_.chosen = last_chosen_;
   next_.request_finished = next_.finish && --group_->num_unfinished == 0;
   RequestOutput output = std::exchange(next_, {});
   next_.request_id = output.request_id;

@@ -73,6 +73,7 @@ class OutputStream {
 
   RequestOutput next_;
   Finish finish_;  // becomes complete with the last token
+  Clock::time_point last_chosen_;
   std::atomic<bool> has_ended_ = false;
 };
 

@@ -101,6 +101,7 @@ struct RequestOutput {
   // point or a possible stop string.
   std::string text;
   std::optional<Finish> finish;   // with the completion's last part
+  Clock::time_point chosen;       // when the last one of the tokens was; arrival where there is none yet
   bool request_finished = false;  // with the last part of the last completion
 };
 

@@ -109,6 +109,7 @@ void CompletionCall::start(engine::Engine& engine) {
 void CompletionCall::take(size_t prompt_idx, engine::RequestOutput&& output) {
   const std::lock_guard lock(mutex_);
   if (has_ended_) return;
+  exchange_->note_output(output);
   const size_t choice_idx = prompt_idx * static_cast<size_t>(request_.parameters.n) + output.completion_idx;
   Choice& choice = choices_[choice_idx];
   if (output.finish && output.finish->error) return fail(*output.finish->error);

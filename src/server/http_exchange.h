@@ -8,6 +8,10 @@
 #include <utility>
 #include <vector>
 
+namespace nemoforge::engine {
+struct RequestOutput;
+}
+
 namespace nemoforge::server {
 
 struct HttpRequest {
@@ -37,6 +41,8 @@ class Exchange {
   // Sends status and headers of a response of unknown length; `head.body` is not used.
   virtual void begin_stream(HttpResponse head) = 0;
   virtual void write(std::string bytes) = 0;
+  // Called before what comes of an engine's output is written, for exchanges that measure.
+  virtual void note_output(const engine::RequestOutput& /*output*/) {}
   virtual void end() = 0;
   // Calls `callback` once when the client goes away before its answer is complete, at once if it has gone.
   virtual void on_disconnect(std::function<void()> callback) = 0;

@@ -17,6 +17,10 @@ io::Json text_or_null(const std::string& text) {
   return text.empty() ? io::Json(nullptr) : io::Json(text);
 }
 
+std::string json_string(const std::string& text) {
+  return io::dump_json(io::Json(text));
+}
+
 int64_t unix_time_s() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::seconds>(now).count();
@@ -134,10 +138,9 @@ void CompletionCall::take(size_t prompt_idx, engine::RequestOutput&& output) {
   }
   if (request_.parameters.stream) {
     if (!choice.has_begun) begin_choice(choice_idx);
-    send_part(choice_idx, std::move(part));
-    if (choice.finish) send_finish(choice_idx);
-    if (num_unfinished_ == 0) finish_stream();
-    return;
+    add_part(choice_idx, std::move(part));
+    if (choice.finish) add_finish(choice_idx);
+    return num_unfinished_ == 0 ? finish_stream() : send_events();
   }
   choice.reasoning += part.text.reasoning;
   choice.content += part.text.content;
@@ -176,18 +179,23 @@ void CompletionCall::parse_part(Choice& choice, Part& part, std::string text, bo
   }
 }
 
-void CompletionCall::send_chunk(io::Json choices, bool with_usage) {
-  const Parameters& parameters = request_.parameters;
-  std::string data = chunk_head_;
-  data += "\"choices\":";
-  data += io::dump_json(choices);
+// Appends an event; `choices` is the JSON of its list of choices.
+void CompletionCall::add_chunk(std::string_view choices, bool with_usage) {
+  unsent_events_ += "data: ";
+  unsent_events_ += chunk_head_;
+  unsent_events_ += "\"choices\":";
+  unsent_events_ += choices;
   if (with_usage) {
-    data += ",\"usage\":" + io::dump_json(usage_.json());
-  } else if (parameters.include_usage) {
-    data += ",\"usage\":null";
+    unsent_events_ += ",\"usage\":" + io::dump_json(usage_.json());
+  } else if (request_.parameters.include_usage) {
+    unsent_events_ += ",\"usage\":null";
   }
-  data += '}';
-  exchange_->write(sse_event(data));
+  unsent_events_ += "}\n\n";
+}
+
+// What came of one output goes out in one write.
+void CompletionCall::send_events() {
+  if (!unsent_events_.empty()) exchange_->write(std::exchange(unsent_events_, {}));
 }
 
 void CompletionCall::begin_choice(size_t choice_idx) {
@@ -204,49 +212,52 @@ void CompletionCall::begin_choice(size_t choice_idx) {
     io::Json chunk = {
         {"index", choice_idx}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
     if (with_ids) chunk["prompt_token_ids"] = prompt;
-    return send_chunk(io::Json::array({std::move(chunk)}), request_.parameters.continuous_usage);
+    return add_chunk(io::dump_json(io::Json::array({std::move(chunk)})),
+                     request_.parameters.continuous_usage);
   }
   io::Json chunk = {{"index", choice_idx},
                     {"delta", {{"role", "assistant"}, {"content", ""}}},
                     {"logprobs", nullptr},
                     {"finish_reason", nullptr}};
   if (request_.parameters.return_token_ids) chunk["prompt_token_ids"] = request_.prompts[choice.prompt_idx];
-  send_chunk(io::Json::array({std::move(chunk)}), request_.parameters.continuous_usage);
+  add_chunk(io::dump_json(io::Json::array({std::move(chunk)})), request_.parameters.continuous_usage);
 }
 
-void CompletionCall::send_part(size_t choice_idx, Part&& part) {
+void CompletionCall::add_part(size_t choice_idx, Part&& part) {
   Choice& choice = choices_[choice_idx];
   if (part.text.reasoning.empty() && part.text.content.empty() && part.calls.empty() && part.tokens.empty() &&
       part.token_ids.empty())
     return;
-  // The tokens go with the first chunk of the part.
-  const auto send = [&](io::Json chunk) {
-    chunk["logprobs"] = nullptr;
+  // Nearly every chunk of a stream is written here, so its JSON is put together from its parts, without a
+  // tree. The tokens go with the first chunk of the part.
+  const auto add = [&](const std::string& text) {
+    std::string logprobs = "null";
     if (!part.tokens.empty()) {
       if (is_chat()) {
-        chunk["logprobs"] = chat_logprobs(part.tokens, names_);
+        logprobs = io::dump_json(chat_logprobs(part.tokens, names_));
       } else {
         for (const auto& token : part.tokens) choice.logprobs.add(token);
-        chunk["logprobs"] = choice.logprobs.take();
+        logprobs = io::dump_json(choice.logprobs.take());
       }
       part.tokens.clear();
     }
-    chunk["finish_reason"] = nullptr;
-    if (request_.parameters.return_token_ids) chunk["token_ids"] = std::exchange(part.token_ids, {});
-    send_chunk(io::Json::array({std::move(chunk)}), request_.parameters.continuous_usage);
+    std::string token_ids;
+    if (request_.parameters.return_token_ids)
+      token_ids = ",\"token_ids\":" + io::dump_json(std::exchange(part.token_ids, {}));
+    add_chunk(fmt::format(R"([{{"index":{},{},"logprobs":{},"finish_reason":null{}}}])", choice_idx, text,
+                          logprobs, token_ids),
+              request_.parameters.continuous_usage);
   };
-  if (!is_chat()) {
-    io::Json chunk = {{"index", choice_idx}, {"text", part.text.content}};
-    return send(std::move(chunk));
+  if (!is_chat()) return add("\"text\":" + json_string(part.text.content));
+  if (!part.text.reasoning.empty()) {
+    const std::string reasoning = json_string(part.text.reasoning);
+    add(fmt::format(R"("delta":{{"reasoning":{0},"reasoning_content":{0}}})", reasoning));
   }
-  const std::string& reasoning = part.text.reasoning;
-  if (!reasoning.empty())
-    send({{"index", choice_idx}, {"delta", {{"reasoning", reasoning}, {"reasoning_content", reasoning}}}});
-  if (!part.text.content.empty() || (reasoning.empty() && part.calls.empty()))
-    send({{"index", choice_idx}, {"delta", {{"content", part.text.content}}}});
+  if (!part.text.content.empty() || (part.text.reasoning.empty() && part.calls.empty()))
+    add(fmt::format(R"("delta":{{"content":{}}})", json_string(part.text.content)));
   for (const auto& event : part.calls) {
     if (event.kind == text::ToolCallEvent::Kind::kEnd) continue;
-    send({{"index", choice_idx}, {"delta", {{"tool_calls", io::Json::array({call_delta(choice, event)})}}}});
+    add(fmt::format(R"("delta":{{"tool_calls":[{}]}})", io::dump_json(call_delta(choice, event))));
   }
 }
 
@@ -264,7 +275,7 @@ const char* CompletionCall::finish_reason(const Choice& choice) const {
   return is_call ? "tool_calls" : engine::finish_reason_name(choice.finish->reason);
 }
 
-void CompletionCall::send_finish(size_t choice_idx) {
+void CompletionCall::add_finish(size_t choice_idx) {
   const engine::Finish& finish = *choices_[choice_idx].finish;
   io::Json chunk = {{"index", choice_idx}};
   if (is_chat()) {
@@ -275,12 +286,13 @@ void CompletionCall::send_finish(size_t choice_idx) {
   chunk["logprobs"] = nullptr;
   chunk["finish_reason"] = finish_reason(choices_[choice_idx]);
   chunk["stop_reason"] = stop_reason_json(finish);
-  send_chunk(io::Json::array({std::move(chunk)}), request_.parameters.continuous_usage);
+  add_chunk(io::dump_json(io::Json::array({std::move(chunk)})), request_.parameters.continuous_usage);
 }
 
 void CompletionCall::finish_stream() {
-  if (request_.parameters.include_usage) send_chunk(io::Json::array(), true);
-  exchange_->write(std::string(kSseDone));
+  if (request_.parameters.include_usage) add_chunk("[]", true);
+  unsent_events_ += kSseDone;
+  send_events();
   exchange_->end();
   end(200);
 }
@@ -364,8 +376,9 @@ void CompletionCall::fail(const Error& error) {
   if (std::exchange(has_failed_, true)) return;
   const ApiError api_error = to_api_error(error);
   if (request_.parameters.stream) {
-    exchange_->write(sse_event(io::dump_json(error_json(api_error))));
-    exchange_->write(std::string(kSseDone));
+    unsent_events_ += sse_event(io::dump_json(error_json(api_error)));
+    unsent_events_ += kSseDone;
+    send_events();
     exchange_->end();
   } else {
     exchange_->respond(error_response(api_error));

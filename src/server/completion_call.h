@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -65,9 +66,10 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void take(size_t prompt_idx, engine::RequestOutput&& output);
   void parse_part(Choice& choice, Part& part, std::string text, bool is_last);
   void begin_choice(size_t choice_idx);
-  void send_part(size_t choice_idx, Part&& part);
-  void send_finish(size_t choice_idx);
-  void send_chunk(io::Json choices, bool with_usage);
+  void add_part(size_t choice_idx, Part&& part);
+  void add_finish(size_t choice_idx);
+  void add_chunk(std::string_view choices, bool with_usage);
+  void send_events();
   void finish_stream();
   void finish_whole();
   void fail(const Error& error);
@@ -90,6 +92,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   std::string id_;
   int64_t created_s_;
   std::string chunk_head_;  // the chunk's JSON up to "choices"
+  std::string unsent_events_;
   std::vector<Choice> choices_;
   size_t num_unfinished_;
   UsageTotal usage_;

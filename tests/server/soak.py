@@ -19,6 +19,7 @@ from demo_adapter import make_adapter
 from server_process import Server
 
 NUM_REQUESTS = 48  # different ones
+ADAPTERS = {"tuned": 0.01, "retuned": 0.02}  # by learning rate
 QUESTIONS = ["What is 2 + 3?", "Write a Triton kernel that adds two vectors.", "Hello", "import torch\n\nclass Model(torch.nn.Module):\n"]
 
 
@@ -26,7 +27,7 @@ def requests():
     rng = random.Random(3)
     return [
         {
-            "model": rng.choice(["demo", "tuned"]),
+            "model": rng.choice(["demo", *ADAPTERS]),
             "messages": [{"role": "user", "content": rng.choice(QUESTIONS) * rng.randint(1, 6)}],
             "temperature": rng.choice([0, 0.7, 1.2]),
             "seed": i,
@@ -76,7 +77,9 @@ async def soak(url, seconds, num_clients, resident_bytes):
             while asyncio.get_running_loop().time() < end:
                 i = rng.randrange(NUM_REQUESTS)
                 cancel_after = rng.randint(1, 20) if rng.random() < 0.25 else None
-                text, is_whole = await stream(client, bodies[i], rng if rng.random() < 0.2 else None, cancel_after)
+                is_slow = rng.random() < 0.2
+                text, is_whole = await stream(client, bodies[i], rng if is_slow else None, cancel_after)
+                counts["slow"] += is_slow
                 if text != alone[i] if is_whole else not alone[i].startswith(text):
                     raise AssertionError(f"request {i}: {text!r} where it answered {alone[i]!r} alone")
                 counts["whole" if is_whole else "cancelled"] += 1
@@ -100,8 +103,9 @@ async def soak(url, seconds, num_clients, resident_bytes):
             raise AssertionError(f"requests are left: {left}")
     # The first third warms caches and arenas up.
     early, late = max(resident[: len(resident) // 3 + 1]), resident[-1]
-    print(f"{counts['whole']} answers equal to their solo runs, {counts['cancelled']} cancelled; "
-          f"resident {early / 2**20:.0f} MiB after a third, {late / 2**20:.0f} MiB at the end")
+    start, middle = resident[0], resident[len(resident) // 2]
+    print(f"{counts['whole']} answers equal to their solo runs, {counts['cancelled']} cancelled, {counts['slow']} read slowly; resident MiB: "
+          f"{start / 2**20:.0f} at the start, {early / 2**20:.0f} after a third, {middle / 2**20:.0f} half-way, {late / 2**20:.0f} at the end")
     assert late < early + 64 * 2**20, "memory grows"
     assert counts["whole"] > num_clients and counts["cancelled"] > 0, counts
 
@@ -113,9 +117,11 @@ def main():
     parser.add_argument("--clients", type=int, default=256)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        adapter = make_adapter(pathlib.Path(folder))
-        flags = ("--max-num-seqs", str(options.streams), "--max-model-len", "1024", "--lora", f"tuned={adapter}", "--no-access-log")
-        with Server(*flags) as server:
+        adapters = []
+        for name, learning_rate in ADAPTERS.items():
+            (pathlib.Path(folder) / name).mkdir()
+            adapters += ["--lora", f"{name}={make_adapter(pathlib.Path(folder) / name, learning_rate)}"]
+        with Server("--max-num-seqs", str(options.streams), "--max-model-len", "1024", "--no-access-log", *adapters) as server:
             asyncio.run(soak(server.url, options.seconds, options.clients, server.resident_bytes))
             server.signal(signal.SIGTERM)
             assert server.wait() == 0

@@ -35,12 +35,13 @@ void on_bus_error(int /*signal*/) {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Serves nemotron_h models, has them write Triton kernels, verifies the kernels and trains on what "
-      "holds.");
+      "Serves nemotron_h models, has them write Triton kernels, verifies the kernels, and trains on those "
+      "that "
+      "pass.");
   app.name("nemoforge");
   app.set_version_flag("--version", "nemoforge " NEMOFORGE_VERSION);
   app.require_subcommand(1);
-  app.footer("Each command explains itself: nemoforge COMMAND --help");
+  app.footer("Run nemoforge COMMAND --help for the flags of a command.");
 
   using namespace nemoforge::cli;
   Outcome outcome;

@@ -194,19 +194,21 @@ CLI::App* add_bench(CLI::App& bench, Outcome& outcome, const std::shared_ptr<Ben
   CLI::App* command = add_command(bench, outcome, name, description, [config, run] { return run(*config); });
   command
       ->add_option("--layers", config->layers,
-                   "Layers of the random model, in hybrid_override_pattern's letters")
+                   "Layers of the random model, in the letters of hybrid_override_pattern")
       ->capture_default_str();
-  command->add_option("--device", config->device, "auto, cpu, cuda or reference")
+  command
+      ->add_option("--device", config->device, "Device that runs the model (auto: the GPU if there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
       ->capture_default_str();
-  command->add_option("--seed", config->seed, "Of weights and tokens")->capture_default_str();
-  command->add_flag("--json", config->json, "One JSON object");
+  command->add_option("--seed", config->seed, "Seed of the random weights and tokens")->capture_default_str();
+  command->add_flag("--json", config->json, "Print one JSON object instead of text");
   return command;
 }
 
 void add_dtype_flag(CLI::App& command, BenchConfig& config) {
   command
-      .add_option("--dtype", config.dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
+      .add_option("--dtype", config.dtype,
+                  "Data type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
 }
@@ -221,8 +223,9 @@ void add_checkpoint_flags(CLI::App& command, BenchConfig& config) {
   add_model_flag(command, config);
   add_dtype_flag(command, config);
   command
-      .add_option("--load-format", config.load_format,
-                  "auto: the folder's weights; dummy: random ones of the dimensions in its config.json")
+      .add_option(
+          "--load-format", config.load_format,
+          "Weights to use; auto: the folder's, dummy: random weights of the dimensions in its config.json")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
 }
@@ -230,59 +233,63 @@ void add_checkpoint_flags(CLI::App& command, BenchConfig& config) {
 }  // namespace
 
 void add_bench_command(CLI::App& app, Outcome& outcome) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure, beside what the machine can do at most");
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed next to the hardware limit");
   bench->require_subcommand(1);
   const auto config = std::make_shared<BenchConfig>();
 
   CLI::App* decode =
       add_bench(*bench, outcome, config, "decode",
-                "Tokens/s of decode against the bytes that a step must move", run_bench_decode);
+                "Measure tokens/s of decode against the bytes that a step must move", run_bench_decode);
   add_checkpoint_flags(*decode, *config);
-  decode->add_option("--batch-size", config->decode.batch_size, "Sequences")
+  decode->add_option("--batch-size", config->decode.batch_size, "Number of sequences per step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  decode->add_option("--context-len", config->decode.context_len, "Tokens before")
+  decode
+      ->add_option("--context-len", config->decode.context_len,
+                   "Number of tokens of each sequence before the first step")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  decode->add_option("--steps", config->decode.num_steps, "Steps timed")
+  decode->add_option("--steps", config->decode.num_steps, "Number of timed steps")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 
   CLI::App* prefill = add_bench(
       *bench, outcome, config, "prefill",
-      "Tokens/s of a prompt against oneDNN's (on a GPU cuBLASLt's) rate for the same matrix products",
+      "Measure tokens/s of a prompt against oneDNN (cuBLASLt on a GPU) for the same matrix products",
       run_bench_prefill);
   add_checkpoint_flags(*prefill, *config);
-  prefill->add_option("--prompt-len", config->prefill.prompt_len, "Tokens")
+  prefill->add_option("--prompt-len", config->prefill.prompt_len, "Number of tokens of the prompt")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  prefill->add_option("--chunk-size", config->prefill.chunk_size, "Rows a pass; divides the prompt")
+  prefill
+      ->add_option("--chunk-size", config->prefill.chunk_size,
+                   "Number of rows per pass; must divide the prompt")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  prefill->add_option("--repetitions", config->prefill.repetitions, "Prompts timed")
+  prefill->add_option("--repetitions", config->prefill.repetitions, "Number of timed prompts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 
   CLI::App* train = add_bench(
       *bench, outcome, config, "train",
-      "Tokens/s of gradients (f32) against oneDNN's rate for the same matrix products", run_bench_train);
+      "Measure tokens/s of gradients (fp32) against oneDNN for the same matrix products", run_bench_train);
   add_model_flag(*train, *config);
-  train->add_option("--sequence-len", config->train.sequence_len, "Tokens of the document")
+  train->add_option("--sequence-len", config->train.sequence_len, "Number of tokens of the document")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  train->add_option("--repetitions", config->train.repetitions, "Passes timed")
+  train->add_option("--repetitions", config->train.repetitions, "Number of timed passes")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  train->add_option("--rank", config->lora.rank, "Of the adapter")
+  train->add_option("--rank", config->lora.rank, "Rank of the adapter")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  train->add_flag("--full", config->full, "Every weight trains, not an adapter");
+  train->add_flag("--full", config->full, "Train every weight instead of an adapter");
 
-  CLI::App* load = add_bench(
-      *bench, outcome, config, "load",
-      "Writes a random checkpoint, then times loading it against reading the file once", run_bench_load);
+  CLI::App* load =
+      add_bench(*bench, outcome, config, "load",
+                "Measure loading a random checkpoint against reading its file once", run_bench_load);
   add_dtype_flag(*load, *config);
-  load->add_option("--folder", config->load_folder, "Where the checkpoint is written")->required();
+  load->add_option("--folder", config->load_folder, "Folder to write the checkpoint to")->required();
 }
 
 }  // namespace nemoforge::cli

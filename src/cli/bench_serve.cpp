@@ -35,7 +35,8 @@ double read_rate(const std::string& text) {
   char* end = nullptr;
   const double rate = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !(rate > 0))
-    throw CLI::ValidationError("--request-rate", "expected requests a second or inf, got '" + text + "'");
+    throw CLI::ValidationError("--request-rate",
+                               "expected a number of requests per second or inf, got '" + text + "'");
   return rate;
 }
 
@@ -165,41 +166,47 @@ void add_bench_serve_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<BenchServeCommand>();
   ServingLoad& load = command->load;
   CLI::App* sub = add_command(*app.get_subcommand("bench"), outcome, "serve",
-                              "What clients of an OpenAI endpoint see under load, streaming",
+                              "Measure an OpenAI-compatible server under the load of many streaming clients",
                               [command] { return run_bench_serve(*command); });
-  sub->add_option("--base-url", load.url, "As http://127.0.0.1:8000, with or without /v1")->required();
-  sub->add_option("--backend", command->backend, "openai-chat: chats; openai: completions")
+  sub->add_option("--endpoint,--base-url", load.url,
+                  "URL of the server, such as http://127.0.0.1:8000, with or without /v1")
+      ->required();
+  sub->add_option("--backend", command->backend,
+                  "API to use; openai-chat: chat completions, openai: completions")
       ->check(CLI::IsMember({"openai-chat", "openai"}))
       ->capture_default_str();
-  sub->add_option("--model", load.model, "The model to ask for (default: the first one listed)");
-  sub->add_option("--api-key", load.api_key, "Key of the endpoint")->envname("OPENAI_API_KEY");
-  sub->add_option("--num-prompts", load.num_prompts, "Requests of each run")
+  sub->add_option("--model", load.model, "Name of the model (default: the first one that the server lists)");
+  sub->add_option("--api-key", load.api_key, "API key of the server")->envname("OPENAI_API_KEY");
+  sub->add_option("--num-prompts", load.num_prompts, "Number of requests per run")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  sub->add_option("--random-input-len", load.input_words, "Words of a prompt; the server counts their tokens")
+  sub->add_option("--random-input-len", load.input_words,
+                  "Number of words per prompt; the server counts their tokens")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  sub->add_option("--random-output-len", load.output_tokens, "Most tokens of an answer")
+  sub->add_option("--random-output-len", load.output_tokens, "Maximum number of tokens per answer")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  sub->add_flag("--ignore-eos", load.ignore_eos, "Answers of exactly that length (vLLM's and nemoforge's)");
-  sub->add_option("--max-concurrency", command->concurrencies, "Requests in flight: 1,8,64 for a sweep")
+  sub->add_flag("--ignore-eos", load.ignore_eos,
+                "Request answers of exactly that length (vLLM and nemoforge only)");
+  sub->add_option("--max-concurrency", command->concurrencies,
+                  "Maximum number of requests in flight; a list such as 1,8,64 makes one run each")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   sub->add_option("--request-rate", command->rates,
-                  "Requests a second, arriving at random: 1,4,inf for a sweep")
+                  "Mean requests per second, arriving at random; a list such as 1,4,inf makes one run each")
       ->delimiter(',')
       ->capture_default_str();
-  sub->add_option("--num-warmups", command->num_warmups, "Requests before the first run")
+  sub->add_option("--num-warmups", command->num_warmups, "Number of warm-up requests before the first run")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  sub->add_option("--timeout-s", load.timeout_s, "Seconds that an answer may take")
+  sub->add_option("--timeout-s", load.timeout_s, "Maximum number of seconds per answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--seed", load.seed, "Of prompts and arrivals")->capture_default_str();
-  sub->add_option("--result-filename", command->result_file, "Also write the results to this file");
-  sub->add_flag("--json", command->json, "A JSON object a run, with the names of vllm bench serve");
+  sub->add_option("--seed", load.seed, "Seed of the prompts and arrival times")->capture_default_str();
+  sub->add_option("--result-filename", command->result_file, "File to write the results to as JSON");
+  sub->add_flag("--json", command->json, "Print one JSON object per run, with the names of vllm bench serve");
 }
 
 }  // namespace nemoforge::cli

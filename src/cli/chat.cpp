@@ -21,11 +21,11 @@ namespace nemoforge::cli {
 namespace {
 
 constexpr std::string_view kHelp =
-    "/think on|off   reason before answering, or not\n"
-    "/system TEXT    set the system message (and start over)\n"
-    "/reset          forget the conversation\n"
-    "/help           this\n"
-    "/quit           leave (so does the end of input)\n"
+    "/think on|off   turn reasoning before the answer on or off\n"
+    "/system TEXT    set the system message and start a new conversation\n"
+    "/reset          start a new conversation\n"
+    "/help           show these commands\n"
+    "/quit           exit (as does the end of input)\n"
     "Ctrl-C          stop the answer\n";
 
 struct ChatConfig {
@@ -68,15 +68,15 @@ class Conversation {
   std::string command(const std::string& line) {
     if (line == "/think on" || line == "/think off") {
       thinking_ = line == "/think on";
-      return thinking_ ? "thinking is on\n" : "thinking is off\n";
+      return thinking_ ? "reasoning is on\n" : "reasoning is off\n";
     }
     if (line == "/reset") {
       start_over(system_);
-      return "forgotten\n";
+      return "started a new conversation\n";
     }
     if (line.starts_with("/system ")) {
       start_over(line.substr(8));
-      return "a new conversation with that system message\n";
+      return "started a new conversation with this system message\n";
     }
     return line == "/help" ? std::string(kHelp) : fmt::format("unknown command {}\n{}", line, kHelp);
   }
@@ -157,7 +157,7 @@ Status run_chat(const ChatConfig& config) {
   NF_TRY(Generator generator, make_generator(config.model, engine_config));
   Conversation conversation(config, generator, std::move(chat_template));
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
-  if (interactive) NF_RETURN_IF_ERROR(write_standard_output("/help lists the commands\n"));
+  if (interactive) NF_RETURN_IF_ERROR(write_standard_output("Type a message, or /help for the commands.\n"));
   for (std::string line;;) {
     if (interactive) NF_RETURN_IF_ERROR(write_standard_output("> "));
     if (!std::getline(std::cin, line)) return {};
@@ -170,7 +170,7 @@ Status run_chat(const ChatConfig& config) {
 
 void add_chat_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<ChatConfig>();
-  CLI::App* command = add_command(app, outcome, "chat", "Talk with the model in the terminal",
+  CLI::App* command = add_command(app, outcome, "chat", "Chat with the model in the terminal",
                                   [config] { return run_chat(*config); });
   add_model_flags(*command, config->model);
   add_engine_memory_flag(*command, config->model);

@@ -1,4 +1,4 @@
-// nemoforge doctor: what this machine has, what works with it, and how to mend the rest.
+// nemoforge doctor: what this machine has, what works with it, and how to fix the rest.
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -97,8 +97,8 @@ Finding examine_gpu() {
   const CommandOutput smi =
       run_shell("nvidia-smi --query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader");
   if (smi.exit_code != 0) {
-    return {"GPU", Health::kAbsent, "no NVIDIA driver answers",
-            "everything runs on the CPU; kernels are checked in Triton's interpreter",
+    return {"GPU", Health::kAbsent, "no working NVIDIA driver",
+            "everything runs on the CPU; kernels are verified in Triton's interpreter",
             "for a GPU: install NVIDIA's driver (580 or newer)"};
   }
   return {"GPU", Health::kGood, smi.text, "verification on real Triton (torch must see it)", ""};
@@ -177,12 +177,12 @@ Status run_doctor(const DoctorConfig& config) {
     }
     text += fmt::format("{:<13} {:<7} {}\n{:<22}{}\n", finding.part, health_word(finding.health),
                         finding.found, "", finding.enables);
-    if (!finding.mend.empty()) text += fmt::format("{:<22}mend: {}\n", "", finding.mend);
+    if (!finding.mend.empty()) text += fmt::format("{:<22}fix: {}\n", "", finding.mend);
   }
   NF_RETURN_IF_ERROR(write_standard_output(config.json ? io::dump_json(report) + "\n" : text));
   if (broken)
     return error(ErrorCode::kUnavailable,
-                 "a part that nemoforge needs is broken; the report above says how to mend it");
+                 "a part that nemoforge needs is broken; the report above says how to fix it");
   return {};
 }
 
@@ -190,10 +190,10 @@ Status run_doctor(const DoctorConfig& config) {
 
 void add_doctor_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<DoctorConfig>();
-  CLI::App* command = add_command(app, outcome, "doctor",
-                                  "Say what this machine has, what works with it, and how to mend the rest",
-                                  [config] { return run_doctor(*config); });
-  command->add_flag("--json", config->json, "One JSON array instead of the table");
+  CLI::App* command =
+      add_command(app, outcome, "doctor", "Check this machine and say how to fix what is missing",
+                  [config] { return run_doctor(*config); });
+  command->add_flag("--json", config->json, "Print one JSON array instead of the table");
 }
 
 }  // namespace nemoforge::cli

@@ -14,6 +14,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/finetune_summary.h"
 #include "cli/standard_input.h"
@@ -84,7 +85,8 @@ Result<TrainingData> read_data(const FinetuneCommand& command, const model::Mode
   } else if (command.eval_fraction > 0) {
     data.evaluation = train::split_off_evaluation(data.training, command.eval_fraction, command.seed);
     if (data.evaluation->documents.empty()) {
-      return error(ErrorCode::kInvalidData, command.data + " has one document, too few to hold any out",
+      return error(ErrorCode::kInvalidData,
+                   command.data + " has only one document, which leaves none to evaluate on",
                    "leave out --eval-fraction");
     }
   }
@@ -178,11 +180,11 @@ Status prepare_out(const FinetuneCommand& command) {
   std::error_code failure;
   fs::create_directories(command.out, failure);
   if (failure) {
-    return error(ErrorCode::kIo, "cannot make the folder " + command.out + ": " + failure.message());
+    return error(ErrorCode::kIo, "cannot create the folder " + command.out + ": " + failure.message());
   }
   if (!command.resume && fs::exists(command.trainer.state_path)) {
-    return error(ErrorCode::kInvalidArgument, command.out + " holds a run already",
-                 "go on with it with --resume, or give another --out");
+    return error(ErrorCode::kInvalidArgument, command.out + " already holds a run",
+                 "continue it with --resume, or use another --out");
   }
   return {};
 }
@@ -273,28 +275,30 @@ Status run_finetune(FinetuneCommand& command) {
 }
 
 void add_data_flags(CLI::App& app, FinetuneCommand& command) {
-  app.add_option("--model", command.model, "Checkpoint folder in Hugging Face's form")->required();
-  app.add_option("--data", command.data, "Conversations as JSON Lines (what `nemoforge dataset` writes)")
+  app.add_option("--model", command.model, "Checkpoint folder in Hugging Face format")->required();
+  app.add_option("--data", command.data, "JSON Lines file of conversations, as `nemoforge dataset` writes it")
       ->required();
-  app.add_option("--out", command.out, "Folder of the adapter or checkpoint, and of the run's state")
+  app.add_option("--out", command.out, "Folder for the adapter or checkpoint, and for the state of the run")
       ->required();
-  CLI::Option* eval_data = app.add_option("--eval-data", command.eval_data,
-                                          "Conversations to measure the loss on, never trained on");
-  app.add_option("--eval-fraction", command.eval_fraction, "Share of --data to hold out for that instead")
+  CLI::Option* eval_data =
+      app.add_option("--eval-data", command.eval_data,
+                     "JSON Lines file of conversations to evaluate the loss on, never trained on");
+  app.add_option("--eval-fraction", command.eval_fraction,
+                 "Fraction of --data to evaluate on instead of training on it")
       ->check(CLI::Range(0.0, 0.9))
       ->excludes(eval_data);
   app.add_option("--max-tokens", command.max_tokens,
-                 "Longest document (default: max_position_embeddings of the model)")
+                 "Maximum number of tokens of a document (default: the model's max_position_embeddings)")
       ->check(CLI::PositiveNumber);
-  app.add_option("--long-documents", command.long_documents, "What happens to longer ones: fail or skip")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, train::LongDocuments>{
-          {"fail", train::LongDocuments::kFail}, {"skip", train::LongDocuments::kSkip}}));
+  app.add_option("--long-documents", command.long_documents, "Treatment of longer documents (default: fail)")
+      ->transform(one_of(std::map<std::string, train::LongDocuments>{{"fail", train::LongDocuments::kFail},
+                                                                     {"skip", train::LongDocuments::kSkip}}));
 }
 
 void add_method_flags(CLI::App& app, FinetuneCommand& command) {
-  app.add_option("--method", command.method, "lora: an adapter on frozen weights; full: all weights")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Method>{{"lora", Method::kLora}, {"full", Method::kFull}}));
+  app.add_option("--method", command.method,
+                 "Parameters to train; lora: an adapter on frozen weights, full: all weights")
+      ->transform(one_of(std::map<std::string, Method>{{"lora", Method::kLora}, {"full", Method::kFull}}));
   app.add_option("--lora-targets", command.lora_targets,
                  "Linear layers that get an adapter: attention, mamba, shared, experts, mlp")
       ->delimiter(',')
@@ -302,58 +306,64 @@ void add_method_flags(CLI::App& app, FinetuneCommand& command) {
   app.add_option("--rank", command.lora.rank, "Rank of the adapter")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--alpha", command.lora.alpha, "Scale of the adapter, times its rank")
+  app.add_option("--alpha", command.lora.alpha, "LoRA alpha: the adapter's scale times its rank")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--rslora", command.lora.use_rslora, "Scale by alpha / sqrt(rank)");
   app.add_option("--lora-dropout", command.lora.dropout,
-                 "Share of the adapter's input that is dropped in training, below 1")
+                 "Fraction of the adapter's input that is dropped in training, below 1")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
-  app.add_option("--layout", command.layout,
-                 "per_expert (what vLLM and SGLang load) or peft3d (PEFT's target_parameters)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, train::AdapterLayout>{
+  app.add_option(
+         "--layout", command.layout,
+         "Layout of the adapter: per_expert (for vLLM and SGLang) or peft3d (PEFT's target_parameters)")
+      ->transform(one_of(std::map<std::string, train::AdapterLayout>{
           {"per_expert", train::AdapterLayout::kPerExpert}, {"peft3d", train::AdapterLayout::kPeft3d}}));
 }
 
 void add_schedule_flags(CLI::App& app, FinetuneCommand& command) {
   train::TrainerOptions& trainer = command.trainer;
-  app.add_option("--learning-rate", command.learning_rate, "Default: 2e-4 for lora, 2e-5 for full")
+  app.add_option("--learning-rate", command.learning_rate,
+                 "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)")
       ->check(CLI::PositiveNumber);
-  app.add_option("--schedule", trainer.schedule.decay, "constant, linear or cosine (the default)")
-      ->transform(
-          CLI::CheckedTransformer(std::map<std::string, train::Decay>{{"constant", train::Decay::kConstant},
-                                                                      {"linear", train::Decay::kLinear},
-                                                                      {"cosine", train::Decay::kCosine}}));
-  app.add_option("--warmup-steps", trainer.schedule.num_warmup_steps, "Steps in which the rate rises")
+  app.add_option("--schedule", trainer.schedule.decay, "Decay of the learning rate (default: cosine)")
+      ->transform(one_of(std::map<std::string, train::Decay>{{"constant", train::Decay::kConstant},
+                                                             {"linear", train::Decay::kLinear},
+                                                             {"cosine", train::Decay::kCosine}}));
+  app.add_option("--warmup-steps", trainer.schedule.num_warmup_steps,
+                 "Number of steps over which the learning rate rises")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--final-rate", trainer.schedule.final_fraction, "Share of the rate that the decay ends at")
+  app.add_option("--final-rate", trainer.schedule.final_fraction,
+                 "Fraction of the learning rate at which the decay ends")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  app.add_option("--optimizer", trainer.adamw.moments, "adamw (f32 moments, the default) or adamw8bit")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, train::MomentFormat>{
+  app.add_option("--optimizer", trainer.adamw.moments,
+                 "Optimizer; adamw: fp32 moments (the default), adamw8bit: 8-bit moments")
+      ->transform(one_of(std::map<std::string, train::MomentFormat>{
           {"adamw", train::MomentFormat::kF32}, {"adamw8bit", train::MomentFormat::kBlock8}}));
-  app.add_option("--weight-decay", trainer.adamw.weight_decay, "Of matrices; not of norms and embeddings")
+  app.add_option("--weight-decay", trainer.adamw.weight_decay,
+                 "Weight decay of matrices, not of norms and embeddings")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--max-grad-norm", trainer.max_grad_norm, "Gradients are scaled down to this norm; 0: never")
+  app.add_option("--max-grad-norm", trainer.max_grad_norm,
+                 "Maximum norm of the gradients, which are scaled down to it; 0: no limit")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
 }
 
 void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
   train::TrainerOptions& trainer = command.trainer;
-  app.add_option("--epochs", trainer.num_epochs, "Passes over the data")
+  app.add_option("--epochs", trainer.num_epochs, "Number of passes over the data")
       ->check(CLI::Range(int64_t{1}, int64_t{100000}))
       ->capture_default_str();
-  app.add_option("--max-steps", trainer.max_steps, "Steps of the run, instead of --epochs")
+  app.add_option("--max-steps", trainer.max_steps, "Number of steps of the run, instead of --epochs")
       ->check(CLI::PositiveNumber);
   app.add_option("--micro-batch-tokens", trainer.packing.micro_batch_tokens,
-                 "Documents are packed into passes of at most so many tokens")
+                 "Maximum number of tokens of the documents packed into one pass")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
-  app.add_option("--grad-accum", trainer.packing.grad_accum, "Passes of one step")
+  app.add_option("--grad-accum", trainer.packing.grad_accum, "Number of passes per step")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
       ->capture_default_str();
   app.add_option(
@@ -362,16 +372,17 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
          "some of mamba, attention, moe, mlp")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--eval-every", trainer.eval_every, "Steps between evaluations; 0: at both ends only")
+  app.add_option("--eval-every", trainer.eval_every,
+                 "Number of steps between evaluations; 0: only before and after the run")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--save-every", trainer.save_every, "Steps between saves of the run's state")
+  app.add_option("--save-every", trainer.save_every, "Number of steps between saves of the run's state")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--seed", command.seed, "Of the adapter's initial values and the order of the data")
+  app.add_option("--seed", command.seed, "Seed of the adapter's initial values and the order of the data")
       ->capture_default_str();
-  app.add_flag("--resume", command.resume, "Go on with the run in --out");
-  app.add_option("--device", command.device, "Where training runs: cpu or reference")
+  app.add_flag("--resume", command.resume, "Continue the run in --out");
+  app.add_option("--device", command.device, "Device that trains the model")
       ->check(CLI::IsMember({"cpu", "reference"}))
       ->capture_default_str();
 }
@@ -380,7 +391,7 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
 
 void add_finetune_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<FinetuneCommand>();
-  CLI::App* sub = add_command(app, outcome, "finetune", "Trains a LoRA adapter, or all weights, on a dataset",
+  CLI::App* sub = add_command(app, outcome, "finetune", "Train a LoRA adapter, or all weights, on a dataset",
                               [command] { return run_finetune(*command); });
   add_data_flags(*sub, *command);
   add_method_flags(*sub, *command);

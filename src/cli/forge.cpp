@@ -72,16 +72,16 @@ Result<Problems> load_sides(const ForgeSettings& settings) {
   if (sides.training.empty() || sides.held_out.empty()) {
     return error(
         ErrorCode::kInvalidArgument,
-        fmt::format("--held-out '{}' matches {} of the {} problems in {}: some must be left to train "
-                    "on, and some to measure with",
+        fmt::format("--held-out '{}' matches {} of the {} problems in {}: training needs some of them, "
+                    "and measuring needs some",
                     settings.held_out_pattern, sides.held_out.size(), problems.size(), settings.problems));
   }
   if (static_cast<int64_t>(sides.training.size()) < settings.num_rounds) {
     return error(
         ErrorCode::kInvalidArgument,
-        fmt::format("{} has {} problems to train on, too few for {} rounds, each of which takes its own",
+        fmt::format("{} has {} training problems, too few for {} rounds, each of which needs its own",
                     settings.problems, sides.training.size(), settings.num_rounds),
-        "give fewer --rounds, or more problems");
+        "use fewer --rounds or more problems");
   }
   return sides;
 }
@@ -90,7 +90,7 @@ Status make_folder(const fs::path& folder) {
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (!failure) return {};
-  return error(ErrorCode::kIo, "cannot make the folder " + folder.string() + ": " + failure.message());
+  return error(ErrorCode::kIo, "cannot create the folder " + folder.string() + ": " + failure.message());
 }
 
 // Copies, so that the forge keeps what it ran on; under the folders and names that their ids come from.
@@ -128,7 +128,7 @@ Status run_stages(const ForgeCommand& command, ForgeState& state, const std::vec
   size_t num_before = 0;
   for (const ForgeStage& stage : stages) num_before += state.is_done(stage) ? 1 : 0;
   if (num_before > 0) {
-    NF_RETURN_IF_ERROR(write_standard_output(fmt::format("forge: {} goes on, {} of {} stages are done\n",
+    NF_RETURN_IF_ERROR(write_standard_output(fmt::format("forge: continuing {}, {} of {} stages are done\n",
                                                          command.settings.out, num_before, stages.size())));
   }
   for (size_t i = 0; i < stages.size(); ++i) {
@@ -141,7 +141,7 @@ Status run_stages(const ForgeCommand& command, ForgeState& state, const std::vec
     const Status done = run_line(command.version, stage.line);
     if (interrupted()) {
       return error(ErrorCode::kCancelled, "interrupted in " + stage.name,
-                   "run the same command again to go on");
+                   "run the same command again to continue");
     }
     if (!done) {
       Error failure = done.error();
@@ -157,8 +157,8 @@ Status run_forge(ForgeCommand& command) {
   command.settings.measures_last_only = command.measure == "last";
   const ForgeSettings& settings = command.settings;
   if (command.resume && !fs::exists(settings.path("forge.json"))) {
-    return error(ErrorCode::kNotFound, "there is no forge in " + settings.out + " to go on with",
-                 "leave out --resume to begin one");
+    return error(ErrorCode::kNotFound, "there is no forge in " + settings.out + " to continue",
+                 "start one without --resume");
   }
   NF_TRY(const Problems problems, load_sides(settings));
   const std::vector<ForgeStage> stages = plan_stages(settings);
@@ -173,19 +173,20 @@ Status run_forge(ForgeCommand& command) {
 }
 
 void add_sampling_flags(CLI::App& app, ForgeSettings& settings) {
-  app.add_option("--samples", settings.num_samples, "Answers to each training problem")
+  app.add_option("--samples", settings.num_samples, "Number of samples per training problem")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   app.add_option("--held-out-samples", settings.num_held_out_samples,
-                 "Answers to each problem held out, at every measurement (default: as --samples)")
+                 "Number of samples per held-out problem in each measurement (default: --samples)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  app.add_option("--temperature", settings.temperature, "Of the answers to training problems")
+  app.add_option("--temperature", settings.temperature, "Sampling temperature on the training problems")
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
   app.add_option("--held-out-temperature", settings.held_out_temperature,
-                 "Of the answers that are measured (default: as --temperature)")
+                 "Sampling temperature on the held-out problems (default: --temperature)")
       ->check(CLI::Range(0.0, 2.0));
-  app.add_option("--max-tokens", settings.max_tokens, "Longest answer (default: that of nemoforge trace)")
+  app.add_option("--max-tokens", settings.max_tokens,
+                 "Maximum number of tokens per answer (default: that of nemoforge trace)")
       ->check(CLI::PositiveNumber);
 }
 
@@ -196,34 +197,35 @@ void add_forge_command(CLI::App& app, Outcome& outcome) {
   command->version = app.version().substr(app.version().rfind(' ') + 1);
   ForgeSettings& settings = command->settings;
   CLI::App* sub = add_command(app, outcome, "forge",
-                              "Rounds of trace, verify, dataset and finetune, and pass@1 before and after; "
-                              "run it again to go on",
+                              "Run rounds of trace, verify, dataset and finetune, and report pass@1 before "
+                              "and after; the same command continues an interrupted run",
                               [command] { return run_forge(*command); });
-  sub->add_option("--model", settings.model, "Checkpoint folder in Hugging Face's form")->required();
+  sub->add_option("--model", settings.model, "Checkpoint folder in Hugging Face format")->required();
   sub->add_option("--problems", settings.problems,
-                  "A folder of problems or a KernelBench checkout, with those to hold out")
+                  "Folder of problems or KernelBench checkout, held-out problems included")
       ->required();
-  sub->add_option("--out", settings.out,
-                  "Folder of everything that is made: runs, datasets, adapters, report")
+  sub->add_option("--out", settings.out, "Folder for all results: runs, datasets, adapters, report")
       ->required();
   sub->add_option("--held-out", settings.held_out_pattern,
-                  "Problems whose id this regular expression is found in are measured, never trained on")
+                  "Regular expression; problems whose ids match it are only measured, never trained on")
       ->capture_default_str();
-  sub->add_option("--rounds", settings.num_rounds,
-                  "Rounds; each traces its own share of the other problems with the last round's adapter")
+  sub->add_option(
+         "--rounds", settings.num_rounds,
+         "Number of rounds; each traces its own part of the training problems with the previous adapter")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   add_sampling_flags(*sub, settings);
   sub->add_option("--measure", command->measure,
-                  "When the problems held out are traced again: after each round, or the last one only")
+                  "Rounds after which the held-out problems are measured: each or last")
       ->check(CLI::IsMember({"each", "last"}))
       ->capture_default_str();
-  sub->add_option("--seed", settings.seed, "Of the rounds' shares, sampling, training and the intervals")
+  sub->add_option("--seed", settings.seed,
+                  "Seed of the division into rounds, the sampling, the training and the intervals")
       ->capture_default_str();
   sub->add_flag("--resume", command->resume,
-                "Only go on with the forge in --out (without it, one is begun where there is none)");
+                "Fail if there is nothing to continue in --out, instead of starting");
   sub->add_option("finetune_flags", settings.finetune_flags,
-                  "After --: further flags of nemoforge finetune, such as -- --epochs 3");
+                  "Flags after --, passed on to nemoforge finetune, such as -- --epochs 3");
 }
 
 }  // namespace nemoforge::cli

@@ -114,7 +114,7 @@ Result<std::string> write_forge_report(const ForgeSettings& settings) {
     Json& round = rounds[static_cast<size_t>(all[i].round - 1)];
     const double difference = result.after - result.before;
     table += row(fmt::format("round {}", all[i].round),
-                 fmt::format("{} of {} traces held, {} rows", round["num_correct"].get<int64_t>(),
+                 fmt::format("{} of {} traces correct, {} rows", round["num_correct"].get<int64_t>(),
                              round["num_traces"].get<int64_t>(), round["num_rows"].get<int64_t>()),
                  percent(result.after, result.after_interval),
                  signed_points(difference, result.difference_interval));
@@ -139,11 +139,10 @@ Result<std::string> write_forge_report(const ForgeSettings& settings) {
   const std::string path = settings.path("report.json");
   NF_RETURN_IF_ERROR(io::write_file_atomically(path, json.dump(2) + "\n"));
   return fmt::format(
-             "\npass@1 on {} problems held out, temperature {}, samples a problem: {} (95% intervals, "
-             "bootstrap "
-             "over problems)\n",
+             "\npass@1 on {} held-out problems, temperature {}, samples per problem: {} (95% intervals, "
+             "bootstrap over problems)\n",
              last.num_problems, settings.temperature_of_held_out(), num_samples) +
-         row("", "trained on", " pass@1", " against before") + table + "report: " + path +
+         row("", "trained on", " pass@1", " change from before") + table + "report: " + path +
          "\nadapter: " + adapter_dir(settings, settings.num_rounds) + "\n";
 }
 

@@ -32,9 +32,9 @@ Status check_same(const std::string& path, const Json& earlier, const Json& now)
     const Json was = earlier.value(name, Json());
     if (was == value) continue;
     return error(ErrorCode::kInvalidArgument,
-                 path + ": this forge was begun with other settings: " + name + " was " + io::dump_json(was) +
-                     ", now " + io::dump_json(value),
-                 "give the same settings to go on, or another --out");
+                 path + ": this forge was started with other settings: " + name + " was " +
+                     io::dump_json(was) + ", now " + io::dump_json(value),
+                 "use the same settings to continue, or another --out");
   }
   return {};
 }

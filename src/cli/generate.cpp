@@ -105,7 +105,7 @@ Status run_generate(const GenerateConfig& config) {
   const int num_prompts = (config.prompt.empty() ? 0 : 1) + (config.messages.empty() ? 0 : 1) +
                           (config.prompt_ids.empty() ? 0 : 1);
   if (num_prompts != 1)
-    throw CLI::ValidationError("generate", "give one of --prompt, --messages, --prompt-ids");
+    throw CLI::ValidationError("generate", "give exactly one of --prompt, --messages and --prompt-ids");
   check_generation_flags(config.generation);
   std::vector<int32_t> given_ids;
   if (!config.prompt_ids.empty()) {
@@ -147,20 +147,21 @@ void add_generate_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<GenerateConfig>();
   // Greedy unless asked otherwise: the same command gives the same text.
   config->generation.sampling.temperature = 0;
-  CLI::App* command = add_command(app, outcome, "generate", "Complete one prompt",
-                                  [config] { return run_generate(*config); });
+  CLI::App* command =
+      add_command(app, outcome, "generate", "Complete a prompt", [config] { return run_generate(*config); });
   add_model_flags(*command, config->model);
   add_engine_memory_flag(*command, config->model);
   command->add_option("--prompt", config->prompt,
-                      "Text to continue, as it is (special tokens in it are recognised)");
+                      "Text to continue, without a chat template (special tokens in it are recognised)");
   command->add_option("--messages", config->messages,
-                      "JSON file with chat messages (an array, or an object with messages, tools, "
-                      "chat_template_kwargs); - is "
-                      "standard input");
-  command->add_option("--prompt-ids", config->prompt_ids, "Token ids to continue: 5,9,12");
+                      "JSON file of chat messages (an array, or an object with messages, tools, "
+                      "chat_template_kwargs); - reads standard input");
+  command->add_option("--prompt-ids", config->prompt_ids, "Token ids to continue, such as 5,9,12");
   add_generation_flags(*command, config->generation);
+  command->add_option("--logprobs", config->generation.top_logprobs,
+                      "Number of most probable tokens whose logprobs --json reports at each position");
   command->add_flag("--json", config->json,
-                    "One JSON object (text, token ids, usage, logprobs) instead of the text");
+                    "Print one JSON object (text, token ids, usage, logprobs) instead of the text");
 }
 
 }  // namespace nemoforge::cli

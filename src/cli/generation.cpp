@@ -33,29 +33,39 @@ void add_generation_flags(CLI::App& command, GenerationFlags& flags) {
   sampling::SamplingParams& sampling = flags.sampling;
   command
       .add_option("--max-tokens", flags.max_tokens,
-                  "Most tokens of the completion (default: what the context leaves)")
+                  "Maximum number of tokens of the completion (default: the rest of the context)")
       ->check(CLI::PositiveNumber);
-  command.add_option("--temperature", sampling.temperature, "0: always the most probable token")
-      ->capture_default_str();
-  command.add_option("--top-p", sampling.top_p, "Smallest set of tokens whose probability reaches this")
-      ->capture_default_str();
-  command.add_option("--top-k", sampling.top_k, "The k most probable tokens; 0: all")->capture_default_str();
   command
-      .add_option("--min-p", sampling.min_p, "Tokens at least this probable, relative to the most probable")
+      .add_option("--temperature", sampling.temperature,
+                  "Sampling temperature; 0: always the most probable token")
       ->capture_default_str();
-  command.add_option("--repetition-penalty", sampling.repetition_penalty, "1: none")->capture_default_str();
-  command.add_option("--presence-penalty", sampling.presence_penalty, "-2 to 2")->capture_default_str();
-  command.add_option("--frequency-penalty", sampling.frequency_penalty, "-2 to 2")->capture_default_str();
-  command.add_option("--seed", flags.seed, "Same seed, same completion (default: a new one each time)");
-  command.add_option("--stop", flags.stop, "End the completion before this string; may be given again");
-  command.add_option("--logit-bias", flags.logit_bias, "TOKEN_ID=BIAS, -100 to 100; may be given again");
-  command.add_option("--logprobs", flags.top_logprobs,
-                     "Report logprobs, and those of so many most probable tokens (with --json)");
-  command.add_option("--min-tokens", sampling.min_tokens, "No end before so many tokens")
-      ->capture_default_str();
-  command.add_flag("--ignore-eos", sampling.ignore_eos, "End-of-sequence tokens do not end the completion");
   command
-      .add_option("--reasoning-budget", flags.reasoning_budget, "Most tokens of the thought before </think>")
+      .add_option("--top-p", sampling.top_p,
+                  "Sample from the smallest set of tokens whose total probability reaches this")
+      ->capture_default_str();
+  command.add_option("--top-k", sampling.top_k, "Sample from the k most probable tokens; 0: from all")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", sampling.min_p,
+                  "Minimum probability of a token, relative to the most probable one")
+      ->capture_default_str();
+  command.add_option("--repetition-penalty", sampling.repetition_penalty, "Repetition penalty; 1: none")
+      ->capture_default_str();
+  command.add_option("--presence-penalty", sampling.presence_penalty, "Presence penalty, -2 to 2")
+      ->capture_default_str();
+  command.add_option("--frequency-penalty", sampling.frequency_penalty, "Frequency penalty, -2 to 2")
+      ->capture_default_str();
+  command.add_option("--seed", flags.seed,
+                     "Seed of the sampling; the same seed gives the same completion (default: random)");
+  command.add_option("--stop", flags.stop, "String before which the completion ends; repeatable");
+  command.add_option("--logit-bias", flags.logit_bias,
+                     "Bias on a token's logit as TOKEN_ID=BIAS, -100 to 100; repeatable");
+  command.add_option("--min-tokens", sampling.min_tokens, "Minimum number of tokens of the completion")
+      ->capture_default_str();
+  command.add_flag("--ignore-eos", sampling.ignore_eos, "Continue past end-of-sequence tokens");
+  command
+      .add_option("--reasoning-budget", flags.reasoning_budget,
+                  "Maximum number of reasoning tokens before </think>")
       ->check(CLI::NonNegativeNumber);
 }
 
@@ -81,7 +91,7 @@ Result<engine::Request> make_request(const GenerationFlags& flags, std::vector<i
   }
   request.max_tokens = flags.max_tokens;
   request.stop = flags.stop;
-  // <think> and </think> are special tokens in some vocabularies, and the split of the thought needs them.
+  // <think> and </think> are special tokens in some vocabularies, and splitting off the reasoning needs them.
   request.skip_special_tokens = false;
   request.adapter = std::move(adapter);
   if (flags.reasoning_budget)

@@ -40,7 +40,7 @@ int64_t read_length(const std::string& text) {
       !digits.empty() && digits.size() <= 7 && digits.find_first_not_of("0123456789") == std::string::npos;
   if (!is_number)
     throw CLI::ValidationError("--max-model-len",
-                               "expected tokens, as 262144, 256k or 1M, got '" + text + "'");
+                               "expected a number of tokens such as 262144, 256k or 1M, got '" + text + "'");
   return std::stoll(digits) * unit;
 }
 
@@ -66,35 +66,42 @@ void add_server(CLI::App& parent, Outcome& outcome, launch::Server server, const
   launch::LaunchConfig& config = command->config;
   CLI::App* sub = parent.add_subcommand(name, description);
   sub->callback([&outcome, server, command] { outcome.status = run_launch(server, *command); });
-  sub->add_option("--model", config.model, "Folder or name on the hub (default: NVIDIA's of --dtype)");
+  sub->add_option("--model", config.model,
+                  "Checkpoint folder or name on the hub (default: NVIDIA's checkpoint of this --dtype)");
   sub->add_option("--dtype", command->format, "Format of the weights: BF16, FP8 or NVFP4")
       ->check(CLI::IsMember(kFormats))
       ->capture_default_str();
-  sub->add_option("--gpu", command->gpu, "hopper or blackwell: NVFP4's kernels differ")
+  sub->add_option("--gpu", command->gpu, "GPU generation, hopper or blackwell; selects the NVFP4 kernels")
       ->check(CLI::IsMember(kGpus))
       ->capture_default_str();
   sub->add_flag("--enable-tools", config.tools, "Parse the model's tool calls");
-  sub->add_flag("--enable-reasoning", config.reasoning, "Part thoughts from answers, and allow budgets");
-  sub->add_option("--max-model-len", command->max_model_len, "Tokens of prompt and completion, up to 1M")
+  sub->add_flag("--enable-reasoning", config.reasoning,
+                "Separate reasoning from answers, and allow reasoning budgets");
+  sub->add_option("--max-model-len", command->max_model_len,
+                  "Maximum number of tokens of prompt and completion, up to 1M")
       ->capture_default_str();
-  sub->add_option("--tensor-parallel-size", config.tensor_parallel_size, "GPUs that share each layer")
+  sub->add_option("--tensor-parallel-size", config.tensor_parallel_size,
+                  "Number of GPUs that share each layer")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  sub->add_option("--max-num-seqs", config.max_num_seqs, "Sequences at the same time (default: the server's)")
+  sub->add_option("--max-num-seqs", config.max_num_seqs,
+                  "Maximum number of sequences that run at the same time (default: the server's)")
       ->check(CLI::PositiveNumber);
-  sub->add_option("--lora", command->adapters, "NAME=DIR: an adapter; may be given again");
-  sub->add_option("--served-model-name", config.served_model_name, "What clients call the model");
+  sub->add_option("--lora", command->adapters, "Adapter as NAME=DIR; repeatable");
+  sub->add_option("--served-model-name", config.served_model_name, "Name of the model for clients");
   sub->add_option("--host", config.host, "Address to listen on")->capture_default_str();
-  sub->add_option("--port", config.port, "Port")->check(CLI::Range(1, 65535))->capture_default_str();
-  sub->add_flag("--dry-run", command->dry_run, "Print the command and do not run it");
-  sub->add_option("server-flags", config.extra, "After --: handed on to the server as they are");
+  sub->add_option("--port", config.port, "Port to listen on")
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  sub->add_flag("--dry-run", command->dry_run, "Print the command without running it");
+  sub->add_option("server-flags", config.extra, "Flags after --, passed on to the server unchanged");
 }
 
 }  // namespace
 
 void add_launch_command(CLI::App& app, Outcome& outcome) {
-  CLI::App* sub =
-      app.add_subcommand("launch", "Start vLLM or SGLang with the flags this model wants (docs/scaling.md)");
+  CLI::App* sub = app.add_subcommand(
+      "launch", "Start vLLM or SGLang with the flags that this model needs (docs/scaling.md)");
   sub->require_subcommand(1);
   add_server(*sub, outcome, launch::Server::kVllm, "vllm", "vllm serve");
   add_server(*sub, outcome, launch::Server::kSglang, "sglang", "python3 -m sglang.launch_server");

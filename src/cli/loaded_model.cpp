@@ -22,30 +22,32 @@ Result<DType> compute_dtype(const std::string& name, const ops::Backend& backend
 }
 
 void add_checkpoint_flags(CLI::App& command, ModelFlags& flags) {
-  command.add_option("--model", flags.model, "Checkpoint folder in Hugging Face's form")->required();
-  command.add_option("--device", flags.device, "Where the model runs (auto: the GPU where there is one)")
+  command.add_option("--model", flags.model, "Checkpoint folder in Hugging Face format")->required();
+  command.add_option("--device", flags.device, "Device that runs the model (auto: the GPU if there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
       ->capture_default_str();
   command
-      .add_option("--dtype", flags.dtype, "Type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
+      .add_option("--dtype", flags.dtype,
+                  "Data type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
   command
       .add_option("--load-format", flags.load_format,
-                  "auto: the folder's weights; dummy: random bf16 ones of the dimensions in its config.json")
+                  "Weights to use; auto: the folder's, dummy: random bf16 weights of the dimensions in its "
+                  "config.json")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   add_checkpoint_flags(command, flags);
-  command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT's form");
+  command.add_option("--lora", flags.lora, "Folder of a LoRA adapter in PEFT format");
 }
 
 void add_engine_memory_flag(CLI::App& command, ModelFlags& flags) {
   command
       .add_option("--gpu-memory-utilization", flags.gpu_memory_utilization,
-                  "Share of the GPU's memory for weights, activations and caches together")
+                  "Fraction of the GPU's memory for weights, activations and caches together")
       ->check(CLI::Range(0.01, 1.0))
       ->capture_default_str();
 }

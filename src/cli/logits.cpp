@@ -61,7 +61,7 @@ Result<std::vector<TokenSequence>> read_sequences(const std::string& path, int64
     sequences.push_back({name, std::move(*token_ids)});
   }
   if (sequences.empty()) {
-    return error(ErrorCode::kInvalidData, path + ": holds no 1-D tensor of token ids (I32 or I64)");
+    return error(ErrorCode::kInvalidData, path + ": has no 1-D tensor of token ids (I32 or I64)");
   }
   return sequences;
 }
@@ -124,13 +124,13 @@ Status run_logits(const LogitsConfig& config) {
 
 void add_logits_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<LogitsConfig>();
-  CLI::App* command =
-      add_command(app, outcome, "logits", "The logits of given token sequences, as a safetensors file",
-                  [config] { return run_logits(*config); });
+  CLI::App* command = add_command(
+      app, outcome, "logits", "Compute the logits of token sequences and write them to a safetensors file",
+      [config] { return run_logits(*config); });
   add_model_flags(*command, config->model);
   command
       ->add_option("--tokens", config->tokens,
-                   "Safetensors file; every 1-D tensor of integers in it is a sequence")
+                   "Safetensors file to read; each 1-D tensor of integers is a sequence")
       ->required();
   command
       ->add_option("--out", config->out,

@@ -29,11 +29,11 @@ Status run_merge(const MergeCommand& command) {
 
 void add_merge_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<MergeCommand>();
-  CLI::App* sub = add_command(app, outcome, "merge", "Folds a LoRA adapter into a full checkpoint",
+  CLI::App* sub = add_command(app, outcome, "merge", "Merge a LoRA adapter into a full checkpoint",
                               [command] { return run_merge(*command); });
   sub->add_option("--model", command->model, "Checkpoint folder that the adapter was trained on")->required();
-  sub->add_option("--lora", command->lora, "Folder of the adapter in PEFT's form")->required();
-  sub->add_option("--out", command->out, "Folder of the new checkpoint")->required();
+  sub->add_option("--lora", command->lora, "Folder of the adapter in PEFT format")->required();
+  sub->add_option("--out", command->out, "Folder to write the new checkpoint to")->required();
 }
 
 }  // namespace nemoforge::cli

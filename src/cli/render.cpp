@@ -40,17 +40,18 @@ Status run_render(const RenderConfig& config) {
 
 void add_render_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<RenderConfig>();
-  CLI::App* command = add_command(app, outcome, "render",
-                                  "A chat request's JSON on standard input to the prompt text, byte for byte",
-                                  [config] { return run_render(*config); });
+  CLI::App* command =
+      add_command(app, outcome, "render",
+                  "Render a chat request (JSON on standard input) to the prompt text, byte for byte",
+                  [config] { return run_render(*config); });
   command
       ->add_option("--model", config->model,
                    "Checkpoint folder (chat_template.jinja or tokenizer_config.json)")
       ->required();
-  command->add_flag("--jsonl", config->jsonl, "One request a line in, one JSON string a line out");
+  command->add_flag("--jsonl", config->jsonl, "Read one request per line and write one JSON string per line");
   command->footer(
-      "The request: messages, and where wanted tools, documents, chat_template_kwargs, add_generation_prompt "
-      "(true).");
+      "The request holds messages and optionally tools, documents, chat_template_kwargs and "
+      "add_generation_prompt (default: true).");
 }
 
 }  // namespace nemoforge::cli

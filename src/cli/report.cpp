@@ -47,17 +47,18 @@ Status run_report(const ReportCommand& command) {
 
 void add_report_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<ReportCommand>();
-  CLI::App* sub = add_command(app, outcome, "report", "pass@k, fast_p, verdicts, speedups and tokens of runs",
-                              [command] { return run_report(*command); });
-  sub->add_option("--run", command->run_dirs, "Folder of a run, several for several")->required();
-  sub->add_option("--k", command->ks, "The k of pass@k: 1,5,10 (default: powers of two)")
+  CLI::App* sub =
+      add_command(app, outcome, "report", "Report pass@k, fast_p, verdicts, speedups and tokens of runs",
+                  [command] { return run_report(*command); });
+  sub->add_option("--run", command->run_dirs, "Folder of a run; takes several")->required();
+  sub->add_option("--k", command->ks, "Values of k for pass@k, such as 1,5,10 (default: powers of two)")
       ->delimiter(',')
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  sub->add_option("--html", command->html, "Also write one self-contained page with plots to this file");
-  sub->add_option(
-      "--kernelbench-out", command->kernelbench_out,
-      "Also write the run in KernelBench's layout (kernels, eval_results.json), a folder a level");
-  sub->add_flag("--json", command->json, "One JSON object instead of tables");
+  sub->add_option("--html", command->html, "File to write a self-contained page with plots to");
+  sub->add_option("--kernelbench-out", command->kernelbench_out,
+                  "Folder to write the run to in KernelBench's layout (kernels, eval_results.json), one "
+                  "subfolder per level");
+  sub->add_flag("--json", command->json, "Print one JSON object instead of tables");
 }
 
 }  // namespace nemoforge::cli

@@ -96,49 +96,62 @@ Status run_serve(ServeConfig& config) {
   wait_for_end(engine);
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(config.drain_timeout_s);
-  spdlog::info("shutting down: requests have {} s to end; a second signal ends them now",
+  spdlog::info("shutting down: running requests have {} s to finish; a second signal aborts them",
                config.drain_timeout_s);
   http->begin_drain();
   const bool drained = api.drain(deadline);
-  if (!drained) spdlog::warn("the deadline has passed: what still runs is aborted");
+  if (!drained) spdlog::warn("the deadline has passed: aborting the requests that still run");
   const bool was_healthy = engine.is_healthy();
   engine.stop();
   http->stop(std::chrono::steady_clock::now() + kSendRest);
-  if (!was_healthy) return error(ErrorCode::kUnavailable, "the engine failed", "its log says why");
+  if (!was_healthy) return error(ErrorCode::kUnavailable, "the engine failed", "the log says why");
   return {};
 }
 
 void add_engine_flags(CLI::App& command, engine::EngineConfig& engine) {
-  command.add_option("--max-num-seqs", engine.max_num_seqs, "Sequences that run at the same time")
+  command
+      .add_option("--max-num-seqs", engine.max_num_seqs,
+                  "Maximum number of sequences that run at the same time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command
-      .add_option("--max-model-len", engine.max_model_len,
-                  "Most tokens of prompt and completion (default: the model's, or what fits)")
+      .add_option(
+          "--max-model-len", engine.max_model_len,
+          "Maximum number of tokens of prompt and completion (default: the model's, or what fits in memory)")
       ->check(CLI::PositiveNumber);
-  command.add_option("--max-num-batched-tokens", engine.max_num_batched_tokens, "Tokens of a step")
+  command
+      .add_option("--max-num-batched-tokens", engine.max_num_batched_tokens,
+                  "Maximum number of tokens per step")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 }
 
 void add_tls_flags(CLI::App& command, ServeConfig& config) {
   auto* certificate = command.add_option("--ssl-certfile", config.certificate_file,
-                                         "PEM: the server's certificate and its chain; serves HTTPS");
-  auto* key = command.add_option("--ssl-keyfile", config.key_file, "PEM: the certificate's private key");
+                                         "PEM file of the server's certificate and its chain; serves HTTPS");
+  auto* key =
+      command.add_option("--ssl-keyfile", config.key_file, "PEM file of the certificate's private key");
   certificate->needs(key);
   key->needs(certificate);
 }
 
 void add_http_flags(CLI::App& command, server::HttpConfig& http) {
   command.add_option("--host", http.host, "Address to listen on")->capture_default_str();
-  command.add_option("--port", http.port, "Port; 0: a free one, which the log names")->capture_default_str();
-  command.add_option("--max-body-bytes", http.max_body_bytes, "Of a request; larger ones get 413")
+  command.add_option("--port", http.port, "Port to listen on; 0: any free port, which the log names")
+      ->capture_default_str();
+  command
+      .add_option("--max-body-bytes", http.max_body_bytes,
+                  "Maximum size of a request body; larger ones get 413")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command.add_option("--max-header-bytes", http.max_header_bytes, "Of a request; larger ones get 431")
+  command
+      .add_option("--max-header-bytes", http.max_header_bytes,
+                  "Maximum size of a request's headers; larger ones get 431")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command.add_option("--max-connections", http.max_connections, "Open at the same time; more get 503")
+  command
+      .add_option("--max-connections", http.max_connections,
+                  "Maximum number of open connections; more get 503")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 }
@@ -149,34 +162,38 @@ void add_serve_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<ServeConfig>();
   config->engine.max_num_seqs = 64;
   config->api.version = NEMOFORGE_VERSION;
-  CLI::App* command =
-      add_command(app, outcome, "serve", "Serve the OpenAI API", [config] { return run_serve(*config); });
+  CLI::App* command = add_command(app, outcome, "serve", "Serve the model over an OpenAI-compatible HTTP API",
+                                  [config] { return run_serve(*config); });
   add_checkpoint_flags(*command, config->model);
   add_engine_memory_flag(*command, config->model);
   add_engine_flags(*command, config->engine);
   add_http_flags(*command, config->http);
   add_tls_flags(*command, *config);
   command->add_option("--served-model-name", config->served_model_name,
-                      "What clients call the model (default: the folder's name)");
+                      "Name of the model for clients (default: the folder's name)");
   command->add_option("--lora", config->adapters,
-                      "NAME=DIR: an adapter, which `model` chooses; may be given again");
+                      "Adapter as NAME=DIR, which clients choose by `model`; repeatable");
   command->add_flag("--allow-lora-updates", config->api.allow_lora_updates,
-                    "Let clients load and unload adapters (they name folders of this machine)");
+                    "Allow clients to load and unload adapters from folders of this machine");
   command->add_option(
       "--api-key", config->api.api_keys,
-      "A key that clients must have; may be given again (NEMOFORGE_API_KEY keeps one out of ps)");
+      "API key that clients must send; repeatable (NEMOFORGE_API_KEY in the environment hides it from ps)");
   command->add_option("--cors-origin", config->api.cors_origins,
-                      "Origin whose pages may call the server, or *; may be given again");
-  command->add_option("--max-queue", config->api.max_queue, "Completions that may wait; more get 429")
+                      "Origin whose pages may call the server, or *; repeatable");
+  command
+      ->add_option("--max-queue", config->api.max_queue,
+                   "Maximum number of waiting completions; more get 429")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
-      ->add_option("--drain-timeout-s", config->drain_timeout_s, "Seconds that requests have after SIGTERM")
+      ->add_option("--drain-timeout-s", config->drain_timeout_s,
+                   "Number of seconds that running requests have after SIGTERM")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_flag("--no-prefix-caching", config->no_prefix_caching, "Compute every prompt in full");
+  command->add_flag("--no-prefix-caching", config->no_prefix_caching,
+                    "Compute every prompt in full, without prefix caching");
   command->add_flag("--no-access-log", config->no_access_log,
-                    "No JSON line for every answer on standard error");
+                    "Do not log a line of JSON per answer on standard error");
 }
 
 }  // namespace nemoforge::cli

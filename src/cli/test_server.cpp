@@ -135,7 +135,7 @@ class Examination {
       body["model"] = "no-such-model";
       return refusal(io::dump_json(body), 404, 400);
     });
-    check("error: no JSON", [this] { return refusal("{nonsense", 400, 422); });
+    check("error: not JSON", [this] { return refusal("{nonsense", 400, 422); });
   }
 
   [[nodiscard]] size_t num_failed() const {
@@ -238,11 +238,11 @@ class Examination {
     if (finish_reason != "stop" && finish_reason != "length")
       return wrong(fmt::format("finish_reason: expected stop or length, found '{}'", finish_reason));
     if (thinking && reasoning.empty())
-      return wrong("neither reasoning nor reasoning_content has the thought");
-    if (!thinking && !reasoning.empty()) return wrong("a thought, though thinking is off");
+      return wrong("neither reasoning nor reasoning_content holds any reasoning");
+    if (!thinking && !reasoning.empty()) return wrong("reasoning, although thinking is off");
     if ((!thinking || finish_reason == "stop") && content.empty()) return wrong("content is empty");
     if ((reasoning + content).find("think>") != std::string::npos)
-      return wrong("a tag of the thought is left");
+      return wrong("a reasoning tag is left in the text");
     return fmt::format("{} + {} characters", reasoning.size(), content.size());
   }
 
@@ -262,7 +262,7 @@ class Examination {
     NF_TRY(const std::string text, ask_well("/v1/chat/completions", io::dump_json(body)));
     NF_TRY(const StreamedAnswer streamed, read_stream(text));
     if (!streamed.is_done) return wrong("the stream does not end with [DONE]");
-    if (!streamed.has_usage) return wrong("include_usage brought no usage");
+    if (!streamed.has_usage) return wrong("no usage despite include_usage");
     const Json& message = at(whole, {"choices", "0", "message"});
     if (streamed.content != text_at(message, {"content"}) || streamed.reasoning != reasoning_of(message))
       return wrong("at temperature 0 the stream differs from the whole answer");
@@ -291,7 +291,7 @@ class Examination {
     const Json& function = at(calls, {"0", "function"});
     auto arguments = io::parse_json(text_at(function, {"arguments"}));
     if (!arguments) return wrong("arguments: " + arguments.error().to_string());
-    if (!at(*arguments, {"minutes"}).is_number_integer()) return wrong("minutes is no integer");
+    if (!at(*arguments, {"minutes"}).is_number_integer()) return wrong("minutes is not an integer");
     if (text_at(reply, {"choices", "0", "finish_reason"}) != "tool_calls")
       return wrong("finish_reason is not tool_calls");
     return "called " + text_at(function, {"name"});
@@ -305,7 +305,7 @@ class Examination {
     body["thinking_token_budget"] = kBudget;
     NF_TRY(const Json reply, ask_chat(body));
     const Json& message = at(reply, {"choices", "0", "message"});
-    if (text_at(message, {"content"}).empty()) return wrong("no answer after the thought");
+    if (text_at(message, {"content"}).empty()) return wrong("no answer after the reasoning");
     const Json& tokens = at(reply, {"usage", "completion_tokens_details", "reasoning_tokens"});
     if (!tokens.is_number_integer()) return wrong("usage has no reasoning_tokens");
     if (tokens.get<int64_t>() > kBudget + kGrace)
@@ -325,7 +325,7 @@ class Examination {
       const Json& logprob = at(entry, {"logprob"});
       const Json& top = at(entry, {"top_logprobs"});
       if (!logprob.is_number() || logprob.get<double>() > 0)
-        return wrong("a logprob that is no number up to 0");
+        return wrong("a logprob is not a number up to 0");
       if (!top.is_array() || top.size() < 2) return wrong("fewer than 2 top_logprobs");
     }
     return fmt::format("{} tokens", entries.size());
@@ -371,18 +371,23 @@ Status run_test_server(const TestServerCommand& command) {
 
 void add_test_server_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<TestServerCommand>();
-  CLI::App* sub = add_command(app, outcome, "test-server", "Check what an OpenAI endpoint does",
+  CLI::App* sub = add_command(app, outcome, "test-server",
+                              "Check that an OpenAI-compatible server behaves as clients expect",
                               [command] { return run_test_server(*command); });
-  sub->add_option("url", command->url, "As http://127.0.0.1:8000, with or without /v1")->required();
-  sub->add_option("--model", command->model, "The model to ask for (default: the first one listed)");
-  sub->add_option("--api-key", command->api_key, "Key of the endpoint")->envname("OPENAI_API_KEY");
-  sub->add_option("--timeout-s", command->timeout_s, "Seconds that an answer may take")
+  sub->add_option("url,--endpoint", command->url,
+                  "URL of the server, such as http://127.0.0.1:8000, with or without /v1")
+      ->required();
+  sub->add_option("--model", command->model,
+                  "Name of the model (default: the first one that the server lists)");
+  sub->add_option("--api-key", command->api_key, "API key of the server")->envname("OPENAI_API_KEY");
+  sub->add_option("--timeout-s", command->timeout_s, "Maximum number of seconds per answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--max-tokens", command->max_tokens, "Of an answer, its thought included")
+  sub->add_option("--max-tokens", command->max_tokens,
+                  "Maximum number of tokens per answer, reasoning included")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_flag("--json", command->json, "One JSON object instead of a table");
+  sub->add_flag("--json", command->json, "Print one JSON object instead of a table");
 }
 
 }  // namespace nemoforge::cli

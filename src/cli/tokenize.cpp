@@ -78,25 +78,25 @@ Status run_detokenize(const DetokenizeConfig& config) {
 void add_tokenize_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<TokenizeConfig>();
   CLI::App* command =
-      add_command(app, outcome, "tokenize", "Text on standard input to a JSON array of token ids",
+      add_command(app, outcome, "tokenize", "Convert text on standard input to a JSON array of token ids",
                   [config] { return run_tokenize(*config); });
   command->add_option("--model", config->model, "Checkpoint folder (tokenizer.json)")->required();
   command->add_flag("--jsonl", config->jsonl,
-                    "One JSON string a line in, one array a line out; blank lines are skipped");
+                    "Read one JSON string per line and write one array per line; blank lines are skipped");
   command->add_flag("--add-special-tokens", config->add_special_tokens,
-                    "Add what the tokenizer's post-processor has around a text");
+                    "Add the special tokens that the tokenizer's post-processor puts around a text");
 }
 
 void add_detokenize_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<DetokenizeConfig>();
   CLI::App* command =
-      add_command(app, outcome, "detokenize", "A JSON array of token ids on standard input to text",
+      add_command(app, outcome, "detokenize", "Convert a JSON array of token ids on standard input to text",
                   [config] { return run_detokenize(*config); });
   command->add_option("--model", config->model, "Checkpoint folder (tokenizer.json)")->required();
   command->add_flag("--jsonl", config->jsonl,
-                    "One array a line in, one JSON string a line out; blank lines are skipped");
+                    "Read one array per line and write one JSON string per line; blank lines are skipped");
   command->add_flag("--skip-special-tokens", config->skip_special_tokens,
-                    "Leave special tokens out of the text");
+                    "Omit special tokens from the text");
 }
 
 }  // namespace nemoforge::cli

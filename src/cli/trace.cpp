@@ -19,6 +19,7 @@
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "base/sha256.h"
+#include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/loaded_model.h"
@@ -253,7 +254,7 @@ Status run_trace(TraceCommand& command) {
   if (verifier && !report.interrupted) NF_RETURN_IF_ERROR(verify_run(command, *verifier));
   NF_RETURN_IF_ERROR(print_report(command, report));
   if (report.interrupted || interrupted()) {
-    return error(ErrorCode::kCancelled, "interrupted; the run keeps what is finished",
+    return error(ErrorCode::kCancelled, "interrupted; the run keeps the finished traces",
                  "continue with --resume");
   }
   if (report.num_failed > 0) {
@@ -266,99 +267,112 @@ Status run_trace(TraceCommand& command) {
 }
 
 void add_source_flags(CLI::App& app, TraceCommand& command) {
-  app.add_option("--model", command.model.model, "Checkpoint folder: sample in this process");
-  app.add_option("--device", command.model.device, "Where the model runs")
+  app.add_option("--model", command.model.model,
+                 "Checkpoint folder in Hugging Face format, to sample in this process");
+  app.add_option("--device", command.model.device,
+                 "Device that runs the model (auto: the GPU if there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}))
       ->capture_default_str();
-  app.add_option("--dtype", command.model.dtype, "Type of the activations")
+  app.add_option("--dtype", command.model.dtype,
+                 "Data type of the activations (auto: fp32 on the CPU, bf16 on a GPU)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
-  app.add_option("--lora", command.model.lora, "Folder of a LoRA adapter in PEFT's form");
-  app.add_option("--max-num-seqs", command.max_num_seqs, "Sequences sampled at once in this process")
+  app.add_option("--lora", command.model.lora, "Folder of a LoRA adapter in PEFT format");
+  app.add_option("--max-num-seqs", command.max_num_seqs,
+                 "Maximum number of sequences that run at the same time in this process")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--endpoint", command.endpoints.urls,
-                 "URL of an OpenAI endpoint (http://host:8000), several for several: sample there");
+  app.add_option(
+      "--endpoint", command.endpoints.urls,
+      "URL of an OpenAI-compatible server to sample from, such as http://host:8000; takes several");
   app.add_option("--served-model-name", command.endpoints.model,
-                 "The model to ask the endpoints for (default: the first one they list)");
-  app.add_option("--concurrency", command.endpoints.max_in_flight_each, "Requests in flight at each endpoint")
+                 "Name of the model at the endpoints (default: the first one that they list)");
+  app.add_option("--concurrency", command.endpoints.max_in_flight_each,
+                 "Maximum number of requests in flight per endpoint")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--timeout", command.endpoints.timeout_s, "Seconds that an endpoint has for one answer")
+  app.add_option("--timeout-s,--timeout", command.endpoints.timeout_s,
+                 "Maximum number of seconds per answer of an endpoint")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--give-up-after", command.endpoints.give_up_after_s,
-                 "Seconds without any endpoint after which the run ends")
+                 "Number of seconds without any endpoint after which the run ends")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--api-key-env", command.api_key_variable,
-                 "Environment variable that holds the endpoints' API key")
+                 "Name of the environment variable that holds the endpoints' API key")
       ->capture_default_str();
 }
 
 void add_problem_flags(CLI::App& app, TraceCommand& command) {
-  app.add_option("--problems", command.problems,
-                 "A problem's file, a folder of them, or a KernelBench checkout")
+  app.add_option("--problems", command.problems, "Problem file, folder of problems, or KernelBench checkout")
       ->required();
-  app.add_option("--levels", command.levels, "Only these levels: 1,2");
-  app.add_option("--ids", command.ids, "Only problems with these numbers: 1-20,33");
-  app.add_option("--filter", command.filter, "Only problems whose id this regular expression is found in");
+  app.add_option("--levels", command.levels, "Levels to keep, such as 1,2");
+  app.add_option("--ids", command.ids, "Problem numbers to keep, such as 1-20,33");
+  app.add_option("--filter", command.filter, "Regular expression that the ids of the problems to keep match");
   app.add_option("--held-out", command.held_out_pattern,
-                 "Hold out for good the problems whose id this regular expression is found in");
+                 "Regular expression; problems whose ids match it are permanently excluded from training");
   app.add_option("--held-out-fraction", command.held_out_fraction,
-                 "Hold out for good this share of the problems, drawn by --seed")
+                 "Fraction of the problems, drawn with --seed, that is permanently excluded from training")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--prompt-template", command.prompt_template,
-                 "File with the prompt, {{problem}} in the problem's place (default: zero-shot)");
+                 "Prompt file in which {{problem}} stands for the problem (default: zero-shot)");
 }
 
 void add_sampling_flags(CLI::App& app, TraceCommand& command) {
   trace::SamplingSettings& sampling = command.trace.sampling;
-  app.add_option("--samples", command.trace.num_samples, "Answers to each problem")
+  app.add_option("--samples", command.trace.num_samples, "Number of samples per problem")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  app.add_option("--temperature", sampling.temperature, "0: always the most probable token")
+  app.add_option("--temperature", sampling.temperature,
+                 "Sampling temperature; 0: always the most probable token")
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "Smallest set of tokens whose probability reaches this")
+  app.add_option("--top-p", sampling.top_p,
+                 "Sample from the smallest set of tokens whose total probability reaches this")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "The k most probable tokens; 0: all")
+  app.add_option("--top-k", sampling.top_k, "Sample from the k most probable tokens; 0: from all")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "Tokens at least this probable, relative to the most probable")
+  app.add_option("--min-p", sampling.min_p,
+                 "Minimum probability of a token, relative to the most probable one")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  app.add_option("--seed", command.trace.seed, "Seed of the run; each trace's own follows from it")
+  app.add_option("--seed", command.trace.seed, "Seed of the run, from which each trace derives its own")
       ->capture_default_str();
-  app.add_option("--max-tokens", sampling.max_tokens, "Most tokens of an answer, its reasoning included")
+  app.add_option("--max-tokens", sampling.max_tokens,
+                 "Maximum number of tokens per answer, reasoning included")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  app.add_option("--reasoning-budget", command.reasoning_budget, "Most tokens of the thought before </think>")
+  app.add_option("--reasoning-budget", command.reasoning_budget,
+                 "Maximum number of reasoning tokens before </think>")
       ->check(CLI::Range(0, 1 << 24));
   app.add_flag("--no-thinking", command.no_thinking, "Answer without reasoning");
 }
 
 void add_refinement_flags(CLI::App& app, TraceCommand& command) {
-  app.add_option(
-         "--attempts", command.trace.num_attempts,
-         "Attempts at each sample: it is verified, and while it fails the verdict goes back as the next "
-         "user turn")
+  app.add_option("--attempts", command.trace.num_attempts,
+                 "Maximum number of attempts per sample; each is verified, and a failed one goes back to the "
+                 "model with "
+                 "its verdict")
       ->check(CLI::Range(int64_t{1}, int64_t{64}))
       ->capture_default_str();
   app.add_option("--target-speedup", command.trace.target_speedup,
-                 "With --attempts: correct kernels that are measured to be slower than this are refined too")
+                 "Speedup below which correct kernels go back too, with --attempts")
       ->check(CLI::PositiveNumber);
   const std::map<std::string, verify::Device> devices = {{"auto", verify::Device::kAuto},
                                                          {"interpret", verify::Device::kInterpret},
                                                          {"cuda", verify::Device::kCuda}};
-  app.add_option("--verify-device", command.verify.device, "With --attempts: auto, interpret or cuda")
-      ->transform(CLI::CheckedTransformer(devices));
+  app.add_option("--verify-device", command.verify.device,
+                 "Device that verifies the candidates, with --attempts")
+      ->transform(one_of(devices));
   app.add_option("--verify-workers", command.verify.num_workers,
-                 "With --attempts: candidates verified at a time")
+                 "Number of candidates verified at the same time, with --attempts")
       ->check(CLI::Range(1, 256));
-  app.add_flag("!--no-sandbox", command.verify.sandbox,
-               "With --attempts: run candidates without isolation (only on a machine that holds nothing)");
+  app.add_flag_callback(
+      "--no-sandbox", [&command] { command.verify.sandbox = false; },
+      "Run candidates without isolation, with --attempts (only on a machine that holds nothing else)");
 }
 
 }  // namespace
@@ -369,15 +383,15 @@ void add_trace_command(CLI::App& app, Outcome& outcome) {
   command->version = app.version().substr(app.version().rfind(' ') + 1);
   command->verify.version = command->version;
   command->verify.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  CLI::App* sub = add_command(app, outcome, "trace", "Sample answers to problems into a run",
+  CLI::App* sub = add_command(app, outcome, "trace", "Sample answers to problems and store them in a run",
                               [command] { return run_trace(*command); });
   add_source_flags(*sub, *command);
   add_problem_flags(*sub, *command);
   add_sampling_flags(*sub, *command);
   add_refinement_flags(*sub, *command);
-  sub->add_option("--run", command->run_dir, "Folder of the run; made where it is missing")->required();
-  sub->add_flag("--resume", command->trace.resume, "Continue a run: only what it lacks is sampled");
-  sub->add_flag("--json", command->json, "A summary as one JSON object on the last line");
+  sub->add_option("--run", command->run_dir, "Folder of the run; created if missing")->required();
+  sub->add_flag("--resume", command->trace.resume, "Continue a run: sample only what it lacks");
+  sub->add_flag("--json", command->json, "Print a summary as one JSON object on the last line");
 }
 
 }  // namespace nemoforge::cli

@@ -70,7 +70,7 @@ class ForgeTest(unittest.TestCase):
         traces += self.rows("select id, problem_id, finished_ms from traces order by id")[1:]
         done = self.finish(*flags)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("goes on, 5 of 8 stages are done", done.stdout)
+        self.assertIn("5 of 8 stages are done", done.stdout)
         self.assertEqual(self.rows("select id, problem_id, finished_ms from traces order by id"), traces)
         self.assertEqual(self.rows("select count(*), count(distinct trace_id) from verdicts"), [(1, 1), (1, 1)])
         report = json.loads((self.round / "report.json").read_text())
@@ -113,7 +113,7 @@ class ForgeTest(unittest.TestCase):
         for flags, code, words in (
             (["--", "--epochz", "3"], 2, "--epochz"),
             (["--rounds", "2"], 1, "has 1 problems to train on, too few for 2 rounds"),
-            (["--resume"], 1, "to go on with"),
+            (["--resume"], 1, "to continue"),
         ):
             done = self.finish(*flags)
             self.assertEqual(done.returncode, code, done.stderr)

@@ -34,7 +34,7 @@ struct Finding {
   Health health = Health::kGood;
   std::string found;    // what is there
   std::string enables;  // what works with it, or what does not without it
-  std::string mend;     // how to get it; empty when there is nothing to do
+  std::string fix;      // how to get it; empty when there is nothing to do
 };
 
 struct CommandOutput {
@@ -172,12 +172,12 @@ Status run_doctor(const DoctorConfig& config) {
                         {"health", health_word(finding.health)},
                         {"found", finding.found},
                         {"enables", finding.enables},
-                        {"mend", finding.mend}});
+                        {"fix", finding.fix}});
       continue;
     }
     text += fmt::format("{:<13} {:<7} {}\n{:<22}{}\n", finding.part, health_word(finding.health),
                         finding.found, "", finding.enables);
-    if (!finding.mend.empty()) text += fmt::format("{:<22}fix: {}\n", "", finding.mend);
+    if (!finding.fix.empty()) text += fmt::format("{:<22}fix: {}\n", "", finding.fix);
   }
   NF_RETURN_IF_ERROR(write_standard_output(config.json ? io::dump_json(report) + "\n" : text));
   if (broken)

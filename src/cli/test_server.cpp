@@ -309,8 +309,8 @@ class Examination {
     const Json& tokens = at(reply, {"usage", "completion_tokens_details", "reasoning_tokens"});
     if (!tokens.is_number_integer()) return wrong("usage has no reasoning_tokens");
     if (tokens.get<int64_t>() > kBudget + kGrace)
-      return wrong(fmt::format("{} tokens of thought for a budget of {}", tokens.get<int64_t>(), kBudget));
-    return fmt::format("{} tokens of thought for a budget of {}", tokens.get<int64_t>(), kBudget);
+      return wrong(fmt::format("{} reasoning tokens for a budget of {}", tokens.get<int64_t>(), kBudget));
+    return fmt::format("{} reasoning tokens for a budget of {}", tokens.get<int64_t>(), kBudget);
   }
 
   Finding logprobs() {

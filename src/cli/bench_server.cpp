@@ -328,26 +328,26 @@ void add_bench_server_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<BenchServerCommand>();
   CLI::App* sub =
       add_command(*app.get_subcommand("bench"), outcome, "server",
-                  "What HTTP costs: the same chats through the engine alone and over HTTP, in turns",
+                  "Measure what HTTP costs: the same chats through the engine alone and over HTTP, in turns",
                   [command] { return run_bench_server(*command); });
   add_checkpoint_flags(*sub, command->model);
-  sub->add_option("--streams", command->num_streams, "Requests at the same time")
+  sub->add_option("--streams", command->num_streams, "Number of requests at the same time")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  sub->add_option("--requests", command->num_requests, "Requests of a pass")
+  sub->add_option("--requests", command->num_requests, "Number of requests per pass")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
-  sub->add_option("--input-len", command->input_words, "Words of a prompt")
+  sub->add_option("--input-len", command->input_words, "Number of words per prompt")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  sub->add_option("--output-len", command->output_tokens, "Tokens of an answer")
+  sub->add_option("--output-len", command->output_tokens, "Number of tokens per answer")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  sub->add_option("--rounds", command->num_rounds, "Passes of each kind, after one to warm up")
+  sub->add_option("--rounds", command->num_rounds, "Number of passes of each kind, after a warm-up pass")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  sub->add_option("--seed", command->seed, "Of the prompts")->capture_default_str();
-  sub->add_flag("--json", command->json, "The figures as JSON");
+  sub->add_option("--seed", command->seed, "Seed of the prompts")->capture_default_str();
+  sub->add_flag("--json", command->json, "Print the figures as one JSON object");
 }
 
 }  // namespace nemoforge::cli

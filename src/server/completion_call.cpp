@@ -88,8 +88,7 @@ void CompletionCall::start(engine::Engine& engine) {
   for (const engine::Request& request : requests) {
     if (const Status valid = engine.validate(request); !valid) {
       has_failed_ = true;
-      exchange_->respond(error_response(to_api_error(valid.error())));
-      return end(to_api_error(valid.error()).status);
+      return refuse(to_api_error(valid.error()));
     }
   }
   if (request_.parameters.stream) {
@@ -380,9 +379,17 @@ void CompletionCall::fail(const Error& error) {
     unsent_events_ += kSseDone;
     send_events();
     exchange_->end();
+    end(api_error.status);
   } else {
-    exchange_->respond(error_response(api_error));
+    refuse(api_error);
   }
+}
+
+// The whole answer is the error.
+void CompletionCall::refuse(const ApiError& api_error) {
+  HttpResponse response = error_response(api_error);
+  response.headers.insert(response.headers.end(), head_.headers.begin(), head_.headers.end());
+  exchange_->respond(std::move(response));
   end(api_error.status);
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/api_error.h"
 #include "server/completion_request.h"
 #include "server/http_exchange.h"
 #include "server/wire.h"
@@ -73,6 +74,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void finish_stream();
   void finish_whole();
   void fail(const Error& error);
+  void refuse(const ApiError& api_error);
   void end(int status);
   [[nodiscard]] io::Json call_delta(const Choice& choice, const text::ToolCallEvent& event) const;
   [[nodiscard]] const char* finish_reason(const Choice& choice) const;

@@ -395,10 +395,15 @@ class OperationTest(unittest.TestCase):
                 self.assertEqual(reply.headers["x-request-id"], "mine-1")
                 reply = http.post("/v1/load_lora_adapter", json={}, headers=headers)
                 self.assertEqual(reply.status_code, 404)
+                # The engine refuses this one; its answer carries the headers too.
+                reply = http.post("/v1/completions", json={"prompt": [1] * 100_000, "max_tokens": 1}, headers=headers)
+                self.assertEqual(reply.status_code, 400)
+                self.assertEqual(reply.headers["access-control-allow-origin"], "https://page.example")
+                self.assertEqual(reply.headers["x-request-id"], "mine-1")
             server.signal(signal.SIGTERM)
             self.assertEqual(server.wait(), 0)
             logged = [json.loads(line) for line in server.lines if line.startswith("{")]
-            self.assertEqual([entry["status"] for entry in logged], [401, 401, 200, 200, 404])
+            self.assertEqual([entry["status"] for entry in logged], [401, 401, 200, 200, 404, 400])
             self.assertEqual(logged[3]["request_id"], "mine-1")
 
     def test_adapters_come_and_go_while_the_server_runs(self):

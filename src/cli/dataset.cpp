@@ -74,7 +74,7 @@ Status print_report(const DatasetCommand& command, const dataset::DatasetReport&
 Status run_dataset(DatasetCommand& command) {
   dataset::DatasetConfig& config = command.config;
   if (command.manifest.empty() && config.run_dirs.empty()) {
-    throw CLI::ValidationError("dataset", "give --run, or --from-manifest");
+    throw CLI::ValidationError("dataset", "give --run or --from-manifest");
   }
   if (!command.manifest.empty()) {
     NF_TRY(const dataset::DatasetReport report,
@@ -99,33 +99,33 @@ Status run_dataset(DatasetCommand& command) {
 
 void add_filter_flags(CLI::App& app, DatasetCommand& command) {
   dataset::DatasetConfig& config = command.config;
-  app.add_option("--accept", command.accepted_verdicts, "Verdicts that count (default: correct,correct_cpu)")
+  app.add_option("--accept", command.accepted_verdicts, "Verdicts to keep (default: correct,correct_cpu)")
       ->delimiter(',')
       ->check(CLI::IsMember({"correct", "correct_cpu"}));
-  app.add_option("--finish-reason", command.finish_reasons, "Finish reasons that count (default: stop)")
+  app.add_option("--finish-reason", command.finish_reasons, "Finish reasons to keep (default: stop)")
       ->delimiter(',')
       ->check(CLI::IsMember({"stop", "length", "tool_calls"}));
-  app.add_option("--min-speedup", config.min_speedup, "Only kernels measured to be so many times as fast")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--min-reasoning-tokens", config.min_reasoning_tokens, "Shortest reasoning")
+  app.add_option("--min-speedup", config.min_speedup, "Minimum measured speedup")->check(CLI::PositiveNumber);
+  app.add_option("--min-reasoning-tokens", config.min_reasoning_tokens, "Minimum number of reasoning tokens")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--max-reasoning-tokens", config.max_reasoning_tokens, "Longest reasoning")
+  app.add_option("--max-reasoning-tokens", config.max_reasoning_tokens, "Maximum number of reasoning tokens")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--max-non-latin", config.max_non_latin_share,
-                 "Largest share of letters that are neither Latin nor Greek, such as 0.01 for English only")
+  app.add_option(
+         "--max-non-latin", config.max_non_latin_share,
+         "Maximum fraction of letters that are neither Latin nor Greek, such as 0.01 for English only")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  app.add_option("--max-tokens", config.max_tokens, "Longest conversation, in tokens")
+  app.add_option("--max-tokens", config.max_tokens, "Maximum number of tokens of a conversation")
       ->check(CLI::PositiveNumber);
   app.add_option(
       "--model", command.model,
-      "Checkpoint folder whose tokenizer and template count tokens (default: as counted when sampled)");
+      "Checkpoint folder whose tokenizer and template count the tokens (default: the counts from sampling)");
   app.add_option("--held-out", command.held_out,
                  "Problems (a file, a folder, a KernelBench checkout) that no row may come from or be like");
   app.add_option(
          "--contamination-similarity", config.contamination_similarity,
-         "Problems as similar as this to a held-out one have no rows (above 1: only the same but for names, "
-         "shapes and constants)")
+         "Minimum similarity to a held-out problem at which a problem's rows are dropped (above 1: only "
+         "problems equal except in names, shapes and constants)")
       ->check(CLI::Range(0.5, 1.1))
       ->capture_default_str();
 }
@@ -137,32 +137,38 @@ void add_dataset_command(CLI::App& app, Outcome& outcome) {
   dataset::DatasetConfig& config = command->config;
   // "nemoforge 0.1.0"
   config.nemoforge_version = app.version().substr(app.version().rfind(' ') + 1);
-  CLI::App* sub = add_command(app, outcome, "dataset", "Verified traces as a chat dataset for finetuning",
-                              [command] { return run_dataset(*command); });
-  sub->add_option("--run", config.run_dirs, "Folder of a run, several for several");
-  sub->add_option("--from-manifest", command->manifest,
-                  "Write the rows of this manifest again, byte for byte; --run where its runs lie elsewhere");
+  CLI::App* sub =
+      add_command(app, outcome, "dataset", "Write verified traces as a chat dataset for fine-tuning",
+                  [command] { return run_dataset(*command); });
+  sub->add_option("--run", config.run_dirs, "Folder of a run; takes several");
+  sub->add_option(
+      "--from-manifest", command->manifest,
+      "Manifest whose rows to write again, byte for byte; --run says where its runs are if they moved");
   const std::map<std::string, dataset::RowFormat> formats = {{"chat", dataset::RowFormat::kChat},
                                                              {"kernelbook", dataset::RowFormat::kKernelBook}};
-  sub->add_option("--format", config.format,
-                  "chat (TRL, NeMo: messages), or kernelbook (the public multi-turn trace sets' columns)")
+  sub->add_option(
+         "--format", config.format,
+         "Row format: chat (messages, for TRL and NeMo) or kernelbook (the columns of the public multi-turn "
+         "trace sets)")
       ->transform(CLI::CheckedTransformer(formats));
   sub->add_option("--out", config.out,
-                  "The dataset's file, ending in .jsonl; card and manifest stand beside it")
+                  "File to write, ending in .jsonl; a card and a manifest are written next to it")
       ->required();
   add_filter_flags(*sub, *command);
-  sub->add_option("--near-duplicate", config.near_duplicate_similarity,
-                  "Drop traces as similar as this to a better one, in code and in reasoning (above 1: exact "
-                  "ones only)")
+  sub->add_option(
+         "--near-duplicate", config.near_duplicate_similarity,
+         "Minimum similarity in code and reasoning at which only the better of two traces is kept (above 1: "
+         "exact duplicates only)")
       ->check(CLI::Range(0.5, 1.1))
       ->capture_default_str();
-  sub->add_option("--best-of", config.best_of, "Rows of a problem: its best trace and those least like it")
+  sub->add_option("--best-of", config.best_of,
+                  "Maximum number of rows per problem: its best trace and the traces least similar to it")
       ->check(CLI::PositiveNumber);
   sub->add_option("--validation-fraction", config.validation_fraction,
-                  "Share of the problems whose rows go to NAME.validation.jsonl")
+                  "Fraction of the problems whose rows go to NAME.validation.jsonl")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  sub->add_option("--split-by", command->split_by, "What is kept on one side of that split")
+  sub->add_option("--split-by", command->split_by, "Unit that the validation split does not divide")
       ->check(CLI::IsMember({"problem"}))
       ->capture_default_str();
   sub->add_option("--seed", config.split_seed, "Seed of that split")->capture_default_str();

@@ -96,7 +96,8 @@ Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifie
     for (const auto& [verdict, count] : summary.verdicts)
       std::cout << "  " << verdict << ": " << count << '\n';
   }
-  if (interrupted()) return error(ErrorCode::kCancelled, "interrupted; run it again to go on");
+  if (interrupted())
+    return error(ErrorCode::kCancelled, "interrupted; run the same command again to continue");
   return {};
 }
 
@@ -115,29 +116,31 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
   config->options.version = app.version().substr(app.version().rfind(' ') + 1);
   config->options.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   CLI::App* command =
-      add_command(app, outcome, "verify", "Judges kernels: whether they are right, and Triton's work",
+      add_command(app, outcome, "verify", "Verify that kernels are correct and really run in Triton",
                   [config] { return run_verify(*config); });
-  CLI::Option* run = command->add_option("--run", config->run, "Run folder: every trace without a verdict");
-  command->add_option("--problem", config->problem, "Problem in KernelBench's form (a .py file)")
+  CLI::Option* run =
+      command->add_option("--run", config->run, "Folder of a run; verifies every trace without a verdict");
+  command->add_option("--problem", config->problem, "Problem file in KernelBench format (.py)")
       ->excludes(run);
-  command->add_option("--candidate", config->candidate, "Candidate (a .py file that defines ModelNew)")
+  command->add_option("--candidate", config->candidate, "Candidate file (.py) that defines ModelNew")
       ->excludes(run);
   command
       ->add_option("--overrides", config->overrides,
-                   "JSON file with values for the problem's module constants, such as smaller sizes")
+                   "JSON file of values for the problem's module constants, such as smaller sizes")
       ->excludes(run);
   const std::map<std::string, verify::Device> devices = {{"auto", verify::Device::kAuto},
                                                          {"interpret", verify::Device::kInterpret},
                                                          {"cuda", verify::Device::kCuda}};
   command
       ->add_option("--device", config->options.device,
-                   "auto, interpret (Triton's interpreter on the CPU) or cuda")
+                   "Device that runs the kernels; interpret: Triton's interpreter on the CPU")
       ->transform(CLI::CheckedTransformer(devices));
   command->add_option("--workers", config->options.num_workers, "Candidates verified at a time, with --run")
       ->check(CLI::Range(1, 256));
-  command->add_flag("!--no-sandbox", config->options.sandbox,
-                    "Run candidates without isolation (only on a machine that holds nothing)");
-  command->add_flag("--json", config->json, "Print the whole record, one JSON object on a line");
+  command->add_flag_callback(
+      "--no-sandbox", [config] { config->options.sandbox = false; },
+      "Run candidates without isolation (only on a machine that holds nothing else)");
+  command->add_flag("--json", config->json, "Print the whole record as one line of JSON");
 }
 
 }  // namespace nemoforge::cli

@@ -1,6 +1,7 @@
 // nemoforge dataset: the verified traces of runs as a dataset to train on.
 #include "dataset/dataset.h"
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <set>
@@ -14,6 +15,8 @@
 #include "cli/command.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
+#include "store/problem_split.h"
+#include "store/run_store.h"
 #include "text/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
 #include "trace/problem.h"
@@ -49,6 +52,16 @@ Result<dataset::TokenCounter> token_counter(const std::string& model_dir) {
       });
 }
 
+// What a card can hold without becoming another card; CLI11 wants what is wrong, or nothing.
+std::string is_licence_id(const std::string& text) {
+  const bool is_good =
+      !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-") == std::string::npos;
+  return is_good ? "" : "a licence has small letters, digits, dots and dashes, such as apache-2.0";
+}
+std::string is_one_line(const std::string& text) {
+  return !text.empty() && text.find_first_of("\r\n") == std::string::npos ? "" : "takes one line of text";
+}
+
 Status print_report(const DatasetCommand& command, const dataset::DatasetReport& report) {
   io::Json dropped = io::Json::object();
   std::string lines;
@@ -71,6 +84,27 @@ Status print_report(const DatasetCommand& command, const dataset::DatasetReport&
                                            report.num_tokens, fmt::join(report.files, ", ")));
 }
 
+// Adds the problems at `path`, or, where it is a run, those that the run holds out.
+Status hold_out(const std::string& path, std::vector<dataset::HeldOutProblem>& held_out) {
+  store::ProblemSplits splits;
+  if (std::filesystem::is_directory(path)) {
+    NF_TRY(splits, store::read_problem_splits(path));
+  }
+  if (splits.empty()) {
+    NF_TRY(const std::vector<trace::Problem> problems, trace::load_problems(path));
+    for (const trace::Problem& problem : problems) held_out.push_back({problem.id, problem.source});
+    return {};
+  }
+  NF_TRY(const store::RunStore run, store::RunStore::open(path, store::Access::kRead));
+  NF_TRY(const std::vector<store::Problem> problems, run.problems());
+  for (const store::Problem& problem : problems) {
+    const auto side = splits.find(problem.id);
+    if (side == splits.end() || side->second != store::Split::kHeldOut) continue;
+    held_out.push_back({problem.id, problem.source});
+  }
+  return {};
+}
+
 Status run_dataset(DatasetCommand& command) {
   dataset::DatasetConfig& config = command.config;
   if (command.manifest.empty() && config.run_dirs.empty()) {
@@ -86,10 +120,7 @@ Status run_dataset(DatasetCommand& command) {
   };
   replace(config.accepted_verdicts, command.accepted_verdicts);
   replace(config.accepted_finish_reasons, command.finish_reasons);
-  for (const std::string& path : command.held_out) {
-    NF_TRY(const std::vector<trace::Problem> problems, trace::load_problems(path));
-    for (const trace::Problem& problem : problems) config.held_out.push_back({problem.id, problem.source});
-  }
+  for (const std::string& path : command.held_out) NF_RETURN_IF_ERROR(hold_out(path, config.held_out));
   if (!command.model.empty()) {
     NF_TRY(config.count_tokens, token_counter(command.model));
   }
@@ -121,7 +152,8 @@ void add_filter_flags(CLI::App& app, DatasetCommand& command) {
       "--model", command.model,
       "Checkpoint folder whose tokenizer and template count the tokens (default: the counts from sampling)");
   app.add_option("--held-out", command.held_out,
-                 "Problems (a file, a folder, a KernelBench checkout) that no row may come from or be like");
+                 "Problems (a file, a folder, a KernelBench checkout; of a run, those it holds out) that no "
+                 "row may come from or be like");
   app.add_option(
          "--contamination-similarity", config.contamination_similarity,
          "Minimum similarity to a held-out problem at which a problem's rows are dropped (above 1: only "
@@ -172,6 +204,12 @@ void add_dataset_command(CLI::App& app, Outcome& outcome) {
       ->check(CLI::IsMember({"problem"}))
       ->capture_default_str();
   sub->add_option("--seed", config.split_seed, "Seed of that split")->capture_default_str();
+  sub->add_option("--license", config.licence,
+                  "Licence of the rows for the card, as the hub spells it: apache-2.0")
+      ->check(CLI::Validator(is_licence_id, "ID"));
+  sub->add_option("--source-license", config.source_licences,
+                  "Licence of what the rows were made of, for the card: 'KernelBench problems: MIT'")
+      ->check(CLI::Validator(is_one_line, "TEXT"));
   sub->add_flag("--json", command->json, "A summary as one JSON object on the last line");
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 #include "dataset/candidate.h"
+#include "dataset/problem_structure.h"
 #include "dataset/python_tokens.h"
 #include "dataset/script_share.h"
 #include "io/json.h"

@@ -32,6 +32,10 @@ struct DatasetConfig {
   std::string
       out;  // "dir/name.jsonl"; name.manifest.json, name.README.md and name.validation.jsonl stand beside it
   std::string nemoforge_version;
+  // For the card. The rows' licence as the hub spells it ("apache-2.0"), and those of what they were made of,
+  // one line each ("KernelBench problems: MIT"); empty: not said.
+  std::string licence;
+  std::vector<std::string> source_licences;
   RowFormat format = RowFormat::kChat;
 
   std::set<std::string> accepted_verdicts = {"correct", "correct_cpu"};

@@ -58,6 +58,7 @@ class DatasetTest : public ::testing::Test {
     std::string finish_reason = "stop";
     int64_t num_completion_tokens = 100;
     int64_t attempt_idx = 0;
+    std::string source = {};  // of the problem; empty: source_of(problem)
   };
   static store::Trace trace_of(const Sample& sample) {
     const std::string name = sample.problem + std::to_string(sample.sample_idx);
@@ -83,7 +84,8 @@ class DatasetTest : public ::testing::Test {
     auto verifier = store::RunStore::open(run_dir, store::Access::kVerify);
     ASSERT_TRUE(tracer.has_value() && verifier.has_value());
     for (const Sample& sample : samples) {
-      ASSERT_TRUE(tracer->add_problem({sample.problem, source_of(sample.problem), "set", ""}));
+      const std::string source = sample.source.empty() ? source_of(sample.problem) : sample.source;
+      ASSERT_TRUE(tracer->add_problem({sample.problem, source, "set", ""}));
       const auto id = tracer->add_trace(trace_of(sample));
       ASSERT_TRUE(id.has_value()) << id.error().to_string();
       if (sample.verdict.empty()) continue;
@@ -224,6 +226,29 @@ TEST_F(DatasetTest, held_out_problems_and_their_likes_have_no_rows) {
   }
 }
 
+// A problem that one run holds out comes back in another: renamed, under other sizes, annotated and
+// reformatted.
+TEST_F(DatasetTest, a_held_out_problem_in_disguise_has_no_rows) {
+  make_run({{.problem = "gelu"}, {.problem = "relu"}}, "first");
+  ASSERT_TRUE(store::record_problem_splits(
+      dir_ + "/first", {{"gelu", store::Split::kHeldOut}, {"relu", store::Split::kTrain}}));
+  const std::string disguised =
+      "# Not seen before.\nimport torch as th\n\n\nclass Model(th.nn.Module):\n    def forward(this, value: "
+      "th.Tensor) -> th.Tensor:\n        return th.gelu(\n            value,\n        ) - 7\n\n\ndef "
+      "get_inputs():\n"
+      "    return [th.randn(4096)]\n\n\ndef get_init_inputs():\n    return []\n";
+  make_run({{.problem = "fresh", .source = disguised}, {.problem = "tanh"}}, "second");
+  config_.run_dirs = {dir_ + "/second", dir_ + "/first"};
+  EXPECT_THAT(build(), ElementsAre("relu/0", "tanh/0"));
+  const auto report = build_dataset(config_);
+  EXPECT_EQ(report->num_dropped.at(DropReason::kHeldOut), 1);
+  EXPECT_EQ(report->num_dropped.at(DropReason::kContaminated), 1);
+  // The rows of the second run alone, with the first one's side of the split named.
+  config_.run_dirs = {dir_ + "/second"};
+  config_.held_out = {{"gelu", source_of("gelu")}};
+  EXPECT_THAT(build(), ElementsAre("tanh/0"));
+}
+
 TEST_F(DatasetTest, validation_rows_are_of_problems_of_their_own) {
   std::vector<Sample> samples;
   for (int problem = 0; problem < 40; ++problem) {
@@ -268,6 +293,19 @@ TEST_F(DatasetTest, the_same_inputs_give_the_same_bytes) {
   EXPECT_THAT(first.at(dir_ + "/sft.README.md"),
               AllOf(HasSubstr("path: sft.jsonl"), HasSubstr(sha256_hex(first.at(config_.out))),
                     HasSubstr("| **rows** | **3** |")));
+}
+
+TEST_F(DatasetTest, the_card_names_the_licences) {
+  make_run({{.problem = "relu"}});
+  EXPECT_THAT(build(), SizeIs(1));
+  EXPECT_THAT(*io::read_file(dir_ + "/sft.README.md"),
+              HasSubstr("Rows: not said.\n\nThe licence of the rows follows"));
+  config_.licence = "apache-2.0";
+  config_.source_licences = {"KernelBench problems: MIT", "model: NVIDIA Open Model License"};
+  EXPECT_THAT(build(), SizeIs(1));
+  EXPECT_THAT(*io::read_file(dir_ + "/sft.README.md"),
+              AllOf(HasSubstr("---\nlicense: apache-2.0\ntask_categories:"),
+                    HasSubstr("Rows: apache-2.0.\n\n- KernelBench problems: MIT\n- model: NVIDIA")));
 }
 
 TEST_F(DatasetTest, nothing_to_write_is_an_error_that_says_why) {

@@ -1,12 +1,8 @@
 #include "dataset/python_tokens.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <string>
-#include <unordered_map>
-
-#include "base/sha256.h"
 
 namespace nemoforge::dataset {
 namespace {
@@ -128,77 +124,10 @@ class Lexer {
   std::vector<std::string_view> tokens_;
 };
 
-// Names that mean the same in every problem.
-bool is_fixed_name(std::string_view name) {
-  constexpr std::array<std::string_view, 53> kNames = {
-      "False", "None",   "True",  "and",   "as",     "assert",   "break",    "class",  "continue",
-      "def",   "del",    "elif",  "else",  "except", "finally",  "for",      "from",   "global",
-      "if",    "import", "in",    "is",    "lambda", "nonlocal", "not",      "or",     "pass",
-      "raise", "return", "try",   "while", "with",   "yield",    "torch",    "nn",     "F",
-      "math",  "np",     "super", "range", "len",    "int",      "float",    "bool",   "tuple",
-      "list",  "self",   "max",   "min",   "sum",    "abs",      "__init__", "forward"};
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
-}
-
-// The source without its import statements, which are one line each or, in parentheses, several.
-std::string without_imports(std::string_view source) {
-  std::string kept;
-  bool in_parentheses = false;
-  for (size_t begin = 0; begin < source.size();) {
-    const size_t end = std::min(source.find('\n', begin), source.size());
-    const std::string_view line = source.substr(begin, end - begin);
-    begin = end + 1;
-    const bool is_import = in_parentheses || line.starts_with("import ") || line.starts_with("from ");
-    if (!is_import) {
-      kept.append(line).append("\n");
-    } else {
-      in_parentheses = (in_parentheses || line.find('(') != std::string_view::npos) &&
-                       line.find(')') == std::string_view::npos;
-    }
-  }
-  return kept;
-}
-
 }  // namespace
 
 std::vector<std::string_view> python_tokens(std::string_view source) {
   return Lexer(source).run();
-}
-
-std::vector<std::string> structure_tokens(std::string_view problem_source) {
-  const std::string source = without_imports(problem_source);
-  const std::vector<std::string_view> tokens = python_tokens(source);
-  std::unordered_map<std::string_view, size_t> numbers_of_names;
-  std::vector<std::string> structure;
-  int depth = 0;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::string_view token = tokens[i];
-    const char c = token.front();
-    if (c == '(') ++depth;
-    if (c == ')') --depth;
-    const bool is_attribute = i > 0 && tokens[i - 1] == ".";
-    const bool is_keyword_argument = depth > 0 && i + 1 < tokens.size() && tokens[i + 1] == "=";
-    const bool is_string = token.back() == '"' || token.back() == '\'';
-    if (is_digit(c) || (c == '.' && token.size() > 1)) {
-      structure.emplace_back("0");
-    } else if (is_name_start(c) && !is_string && !is_attribute && !is_keyword_argument &&
-               !is_fixed_name(token)) {
-      const size_t number = numbers_of_names.emplace(token, numbers_of_names.size()).first->second;
-      structure.push_back("$" + std::to_string(number));
-    } else {
-      structure.emplace_back(token);
-    }
-  }
-  return structure;
-}
-
-std::string structure_hash(const std::vector<std::string>& structure) {
-  Sha256 hash;
-  for (const std::string& token : structure) {
-    hash.update(token);
-    hash.update(" ");
-  }
-  return hash.hex_digest();
 }
 
 }  // namespace nemoforge::dataset

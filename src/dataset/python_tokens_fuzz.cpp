@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "dataset/problem_structure.h"
 #include "dataset/python_tokens.h"
 
 // Any text has tokens that lie in it, one after the other.

@@ -8,9 +8,11 @@
 namespace nemoforge::dataset {
 namespace {
 
-std::string front_matter(const WrittenData& data) {
-  std::string text =
-      "---\ntask_categories:\n- text-generation\ntags:\n- triton\n- kernels\n- reasoning\n"
+std::string front_matter(const DatasetConfig& config, const WrittenData& data) {
+  std::string text = "---\n";
+  if (!config.licence.empty()) text += "license: " + config.licence + "\n";
+  text +=
+      "task_categories:\n- text-generation\ntags:\n- triton\n- kernels\n- reasoning\n"
       "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: " +
       data.train.name + "\n";
   if (data.validation.num_rows > 0) text += "  - split: validation\n    path: " + data.validation.name + "\n";
@@ -47,6 +49,17 @@ std::string provenance(const Collection& collection) {
   return text + "\n";
 }
 
+std::string licences(const DatasetConfig& config) {
+  std::string text = "Rows: " + (config.licence.empty() ? std::string("not said") : config.licence) + ".\n\n";
+  for (const std::string& source : config.source_licences) text += "- " + source + "\n";
+  if (config.source_licences.empty()) {
+    text +=
+        "The licence of the rows follows from those of the problems and of the model that wrote the "
+        "answers.\n";
+  }
+  return text + "\n";
+}
+
 std::string problems(const Collection& collection) {
   std::string text = "| problem | rows | of | structure |\n|---|---|---|---|\n";
   for (const auto& [id, facts] : collection.problems) {
@@ -66,7 +79,7 @@ Status write_card(const DatasetConfig& config, const Collection& collection, con
   for (const std::string& verdict : config.accepted_verdicts)
     accepted += (accepted.empty() ? "`" : ", `") + verdict + "`";
   const std::string text =
-      front_matter(data) +
+      front_matter(config, data) +
       fmt::format(
           "# {}\n\nReasoning and Triton kernels for PyTorch problems: one chat a row (`messages`, the "
           "assistant's "
@@ -82,11 +95,8 @@ Status write_card(const DatasetConfig& config, const Collection& collection, con
           "and problems that differ from one only in names, shapes and constants or whose structure has a "
           "similarity of {:.2f} or more to one's, have no rows.\n\n",
           config.near_duplicate_similarity, kNumMinHashes, config.contamination_similarity) +
-      "## Provenance\n\n" + provenance(collection) +
-      "The licence of the rows follows from those of the problems and of the model that wrote the "
-      "answers.\n\n"
-      "## Problems\n\n" +
-      problems(collection);
+      "## Provenance\n\n" + provenance(collection) + "## Licences\n\n" + licences(config) +
+      "## Problems\n\n" + problems(collection);
   return io::write_file_atomically(path, text);
 }
 

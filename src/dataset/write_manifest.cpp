@@ -19,6 +19,8 @@ Json settings_json(const DatasetConfig& config) {
   for (const HeldOutProblem& problem : config.held_out) held_out.push_back(problem.id);
   return {{"runs", config.run_dirs},
           {"format", config.format == RowFormat::kKernelBook ? "kernelbook" : "chat"},
+          {"licence", config.licence},
+          {"source_licences", config.source_licences},
           {"accepted_verdicts", config.accepted_verdicts},
           {"accepted_finish_reasons", config.accepted_finish_reasons},
           {"min_speedup", or_null(config.min_speedup)},

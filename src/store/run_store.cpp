@@ -385,4 +385,13 @@ Result<Summary> RunStore::summary() const {
   }
 }
 
+Result<VerdictCounts> RunStore::verdict_counts() const {
+  const std::scoped_lock lock(state_->mutex);
+  NF_TRY(Statement counts,
+         state_->database.prepare("SELECT COUNT(*), COALESCE(SUM(correct), 0) FROM verdicts WHERE id IN "
+                                  "(SELECT MAX(id) FROM verdicts GROUP BY trace_id)"));
+  NF_RETURN_IF_ERROR(counts.step());
+  return VerdictCounts{counts.column_int64(0), counts.column_int64(1)};
+}
+
 }  // namespace nemoforge::store

@@ -89,6 +89,12 @@ struct Summary {
   std::vector<std::pair<std::string, int64_t>> verdicts;  // most frequent first
 };
 
+// How many traces have a verdict, and how many of these are correct; the newest verdict counts.
+struct VerdictCounts {
+  int64_t num_verified = 0;
+  int64_t num_correct = 0;
+};
+
 // A trace with its newest verdict, if it has one.
 struct JudgedTrace {
   Trace trace;
@@ -132,7 +138,10 @@ class RunStore {
   // Ids of the traces that have no verdict from `device` (a `not_verified` says nothing and does not count).
   [[nodiscard]] Result<std::vector<int64_t>> unverified_traces(const std::string& device) const;
 
+  // Reads every trace.
   [[nodiscard]] Result<Summary> summary() const;
+  // Reads no trace: cheap enough to be asked while a large run grows.
+  [[nodiscard]] Result<VerdictCounts> verdict_counts() const;
 
  private:
   struct State;

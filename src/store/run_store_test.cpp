@@ -164,6 +164,10 @@ TEST_F(RunStoreTest, newest_verdict_counts_and_history_stays) {
   EXPECT_EQ(summary->num_correct, 2);
   EXPECT_EQ(summary->num_problems_solved, 1);
   EXPECT_EQ(summary->num_completion_tokens, 9);
+  const auto counts = store.verdict_counts();
+  ASSERT_TRUE(counts.has_value()) << counts.error().to_string();
+  EXPECT_EQ(counts->num_verified, 3);
+  EXPECT_EQ(counts->num_correct, 2);
   EXPECT_THAT(summary->verdicts,
               ElementsAre(Pair("correct", 1), Pair("correct_cpu", 1), Pair("not_verified", 1)));
   EXPECT_FALSE(store.add_verdict(verdict(third + 7, "mismatch", false)).has_value());

@@ -210,16 +210,16 @@ class Recorder {
   }
 
   // Of the traces that have a verdict, given between attempts or by a verifier that runs beside this process.
-  // Read now and then only: it looks at the whole run.
+  // Read now and then only: it looks at all verdicts.
   const std::string& pass_rate() {
     constexpr std::chrono::seconds kInterval{10};
     const auto now = std::chrono::steady_clock::now();
     if (now < next_pass_rate_) return pass_rate_;
     next_pass_rate_ = now + kInterval;
-    const auto summary = run_.summary();
-    if (summary && summary->num_verified > 0) {
-      pass_rate_ = ", " + std::to_string(100 * summary->num_correct / summary->num_verified) + "% of " +
-                   std::to_string(summary->num_verified) + " verified correct";
+    const auto counts = run_.verdict_counts();
+    if (counts && counts->num_verified > 0) {
+      pass_rate_ = ", " + std::to_string(100 * counts->num_correct / counts->num_verified) + "% of " +
+                   std::to_string(counts->num_verified) + " verified correct";
     }
     return pass_rate_;
   }

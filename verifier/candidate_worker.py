@@ -335,14 +335,15 @@ def main():
     interpreter_repairs.apply(emulate_tf32=hello["emulate_tf32"])
     arena = mmap.mmap(ARENA_FD, hello["arena_bytes"])
     worker = Worker(channel, arena, hello)
-    filtered = seccomp_filter.install()
+    filtered = seccomp_filter.install() and not seccomp_filter.unfiltered_threads()
     for name in list(sys.modules):
         if getattr(sys.modules[name], "__file__", None) and os.path.dirname(sys.modules[name].__file__) == os.path.dirname(__file__):
             del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     worker._guard.install_audit_hook()
-    channel.send({"ready": True, "seccomp": filtered, "torch": torch.__version__, "triton": triton.__version__,
-                  "numpy": np.__version__, "python": sys.version.split()[0]})
+    channel.send({"system_call_filter": filtered,
+                  "versions": {"torch": torch.__version__, "triton": triton.__version__, "numpy": np.__version__,
+                               "python": sys.version.split()[0]}})
     worker.serve()
 
 

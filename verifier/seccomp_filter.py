@@ -1,51 +1,76 @@
-"""Takes from this process, for good, the system calls that no candidate needs. Installed after the libraries are
-loaded and before the candidate is: from then on there are no new processes, threads, programs or sockets."""
+"""Takes from this process, for good and in all its threads, every system call that computing on tensors does not
+need. Installed after the libraries are loaded and before the candidate is: from then on there are no new processes,
+threads, programs, sockets, shared memory, signal handlers or timers. A list of what is allowed: a call that a later
+kernel brings is refused."""
 
 import ctypes
+import os
 import platform
 import struct
+import sys
 
 # x86-64 numbers.
-DENIED = {
-    "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "clone3": 435, "execveat": 322, "socket": 41, "connect": 42,
-    "socketpair": 53, "bind": 49, "listen": 50, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
-    "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426,
-    "io_uring_register": 427, "keyctl": 250, "add_key": 248, "request_key": 249, "mount": 165, "umount2": 166,
-    "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "setns": 308, "unshare": 272,
-    "pivot_root": 155, "chroot": 161, "kexec_load": 246, "kexec_file_load": 320, "seccomp": 317, "kill": 62, "tkill": 200,
-    "pidfd_open": 434, "pidfd_send_signal": 424, "pidfd_getfd": 438, "memfd_create": 319, "setrlimit": 160, "name_to_handle_at": 303,
-    "open_by_handle_at": 304, "init_module": 175, "finit_module": 313, "delete_module": 176, "reboot": 169, "personality": 135,
+ALLOWED = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
+    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigprocmask": 14, "rt_sigreturn": 15, "pread64": 17, "pwrite64": 18,
+    "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32, "nanosleep": 35,
+    "getpid": 39, "exit": 60, "uname": 63, "fcntl": 72, "getdents": 78, "getcwd": 79, "rename": 82, "mkdir": 83,
+    "rmdir": 84, "unlink": 87, "readlink": 89, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99, "times": 100,
+    "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "sigaltstack": 131, "gettid": 186, "time": 201,
+    "futex": 202, "sched_getaffinity": 204, "getdents64": 217, "restart_syscall": 219, "clock_gettime": 228,
+    "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "openat": 257, "mkdirat": 258, "newfstatat": 262,
+    "unlinkat": 263, "renameat": 264, "readlinkat": 267, "faccessat": 269, "set_robust_list": 273, "getcpu": 309,
+    "getrandom": 318, "membarrier": 324, "statx": 332, "rseq": 334, "faccessat2": 439,
 }
+# Allowed with these values of one argument: (number, index of the argument, values).
+ALLOWED_WITH = (
+    (16, 1, (0x5401, 0x541B, 0x5450, 0x5451)),  # ioctl: TCGETS, FIONREAD, FIONCLEX, FIOCLEX
+    (157, 0, (15, 16, 0x53564D41)),  # prctl: PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+    (302, 2, (0,)),  # prlimit64 that sets no new limit: getrlimit
+)
 AUDIT_ARCH_X86_64 = 0xC000003E
 X32_BIT = 0x40000000
 LOAD_WORD, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x15, 0x35, 0x06
-ALLOW, KILL, ERRNO_EPERM = 0x7FFF0000, 0x80000000, 0x00050001
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+ALLOW, KILL_PROCESS, ERRNO_EPERM = 0x7FFF0000, 0x80000000, 0x00050001
+NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16  # in struct seccomp_data
+PR_SET_NO_NEW_PRIVS = 38
+SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC = 317, 1, 1
+
+
+def _instruction(code, true, false, value):
+    return struct.pack("<HBBI", code, true, false, value)
+
+
+def _argument_test(number, argument, values):
+    """Allows the call where the argument, all 64 bits of it, is one of the values; refuses it elsewhere."""
+    low = ARGUMENTS_OFFSET + 8 * argument
+    body = [_instruction(LOAD_WORD, 0, 0, low + 4), _instruction(JUMP_EQUAL, 0, len(values) + 1, 0),
+            _instruction(LOAD_WORD, 0, 0, low)]
+    body += [_instruction(JUMP_EQUAL, len(values) - index, 0, value) for index, value in enumerate(values)]
+    body += [_instruction(RETURN, 0, 0, ERRNO_EPERM), _instruction(RETURN, 0, 0, ALLOW)]
+    return [_instruction(JUMP_EQUAL, 0, len(body), number)] + body
 
 
 def _program():
-    def instruction(code, true, false, value):
-        return struct.pack("<HBBI", code, true, false, value)
-
-    numbers = sorted(DENIED.values())
     program = [
-        instruction(LOAD_WORD, 0, 0, 4),
-        instruction(JUMP_EQUAL, 1, 0, AUDIT_ARCH_X86_64),
-        instruction(RETURN, 0, 0, KILL),
-        instruction(LOAD_WORD, 0, 0, 0),
-        instruction(JUMP_GREATER_EQUAL, 0, 1, X32_BIT),
-        instruction(RETURN, 0, 0, KILL),
+        _instruction(LOAD_WORD, 0, 0, ARCH_OFFSET),
+        _instruction(JUMP_EQUAL, 1, 0, AUDIT_ARCH_X86_64),
+        _instruction(RETURN, 0, 0, KILL_PROCESS),
+        _instruction(LOAD_WORD, 0, 0, NUMBER_OFFSET),
+        _instruction(JUMP_GREATER_EQUAL, 0, 1, X32_BIT),
+        _instruction(RETURN, 0, 0, KILL_PROCESS),
     ]
-    for position, number in enumerate(numbers):
-        program.append(instruction(JUMP_EQUAL, len(numbers) - position, 0, number))
-    program.append(instruction(RETURN, 0, 0, ALLOW))
-    program.append(instruction(RETURN, 0, 0, ERRNO_EPERM))
-    return program
+    for number, argument, values in ALLOWED_WITH:
+        program += _argument_test(number, argument, values)
+    numbers = sorted(ALLOWED.values())
+    program += [_instruction(JUMP_EQUAL, len(numbers) - position, 0, number) for position, number in enumerate(numbers)]
+    return program + [_instruction(RETURN, 0, 0, ERRNO_EPERM), _instruction(RETURN, 0, 0, ALLOW)]
 
 
 def install():
-    """True where the filter is in force; False on a processor for which there is none."""
-    if platform.machine() != "x86_64":
+    """Puts the filter in force in every thread. False, and nothing done, on a processor for which there is none;
+    OSError where the kernel refuses it."""
+    if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return False
     program = _program()
     code = ctypes.create_string_buffer(b"".join(program))
@@ -54,10 +79,32 @@ def install():
         _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
     description = Filter(len(program), ctypes.addressof(code))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS")
-    if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(description), 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "PR_SET_SECCOMP")
+    libc.syscall.restype = ctypes.c_long
+    libc.syscall.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p]
+    # TSYNC: libraries have started threads by now. A positive answer names a thread that could not be brought along.
+    outcome = libc.syscall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, ctypes.addressof(description))
+    if outcome != 0:
+        raise OSError(ctypes.get_errno(), "SECCOMP_SET_MODE_FILTER" if outcome < 0 else f"thread {outcome} stays unfiltered")
     return True
+
+
+def unfiltered_threads():
+    """Threads of this process that no filter covers, by what the kernel says of each."""
+    found = []
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/status", encoding="ascii", errors="replace") as file:
+            if "\nSeccomp:\t2\n" not in file.read():
+                found.append(int(thread))
+    return found
+
+
+if __name__ == "__main__":
+    # Tried by itself, before any candidate: is there a filter on this machine?
+    if not install():
+        sys.exit(f"there is no system-call filter for {platform.machine()} processors")
+    if unfiltered_threads():
+        sys.exit("the system-call filter is not in force")

@@ -18,6 +18,7 @@
 #include "cli/standard_input.h"
 #include "io/json.h"
 #include "verify/python_environment.h"
+#include "verify/sandbox.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -130,20 +131,19 @@ Finding examine_python() {
 }
 
 Finding examine_sandbox() {
-  const CommandOutput version = run_shell("bwrap --version");
-  if (version.exit_code != 0) {
-    return {"sandbox", Health::kBroken, "no bwrap", "without it candidate kernels are refused",
-            "apt-get install bubblewrap"};
+  const auto broken = [](std::string found, const Error& failure) -> Finding {
+    return {"sandbox", Health::kBroken, std::move(found) + failure.message,
+            "candidate kernels are refused, unless --no-sandbox is given", failure.hint};
+  };
+  const auto sandbox = verify::Sandbox::find();
+  if (!sandbox) return broken("", sandbox.error());
+  const std::string version = run_shell("bwrap --version").text + ", namespaces work";
+  const auto python = verify::find_python_environment();
+  if (!python) return broken(version + "; the system-call filter cannot be tried: ", python.error());
+  if (const Status filter = sandbox->check_filter(*python); !filter) {
+    return broken(version + "; ", filter.error());
   }
-  const CommandOutput trial =
-      run_shell("bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev true");
-  if (trial.exit_code != 0) {
-    return {"sandbox", Health::kBroken, version.text + ", but it cannot make its namespaces: " + trial.text,
-            "candidate kernels are refused",
-            "allow unprivileged user namespaces: sysctl kernel.unprivileged_userns_clone=1 (in a container: "
-            "run it with --security-opt seccomp=unconfined)"};
-  }
-  return {"sandbox", Health::kGood, version.text + ", namespaces work",
+  return {"sandbox", Health::kGood, version + ", system-call filter works",
           "candidate kernels run without network, on a read-only system", ""};
 }
 

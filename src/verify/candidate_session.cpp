@@ -20,6 +20,7 @@ constexpr auto kLoadTimeout = seconds(60);
 constexpr auto kCompileTimeout = seconds(120);
 constexpr auto kTotalTimeout = seconds(300);
 constexpr int kMaxKernels = 16;
+constexpr int64_t kMaxAssemblerBytes = int64_t{8} << 30;
 
 }  // namespace
 
@@ -73,7 +74,7 @@ bool CandidateSession::ask(const Json& message, std::string_view blob, Clock::du
   return false;
 }
 
-bool CandidateSession::introduce(const Arena& arena, Json* versions) {
+Status CandidateSession::greet(const Arena& arena, Json& record) {
   started_ = Clock::now();
   Json roots = python_->readable_paths;
   roots.push_back(python_->scripts);
@@ -85,16 +86,28 @@ bool CandidateSession::introduce(const Arena& arena, Json* versions) {
   const bool convolves =
       std::any_of(evidence_->reference_operators.begin(), evidence_->reference_operators.end(),
                   [](const auto& entry) { return operator_class(entry.first) == "convolution"; });
-  Json reply;
-  if (!ask({{"candidate", path_},
-            {"module", module},
-            {"trusted_roots", roots},
-            {"emulate_tf32", !convolves},
-            {"arena_bytes", arena.size()}},
-           {}, kStartTimeout, "start", &reply)) {
-    return false;
+  const Json hello = {{"candidate", path_},
+                      {"module", module},
+                      {"trusted_roots", roots},
+                      {"emulate_tf32", !convolves},
+                      {"arena_bytes", arena.size()}};
+  const auto answer = process_.exchange(hello, {}, time_left(kStartTimeout), 0);
+  if (!answer) {
+    process_.kill();
+    return error(ErrorCode::kUnavailable,
+                 "the worker for candidates does not start: " + process_.standard_error());
   }
-  *versions = reply;
+  const bool filtered = get(answer->message, "system_call_filter", false);
+  record["versions"] = answer->message.value("versions", Json::object());
+  record["isolation"] = {{"namespaces", sandbox_->isolates()}, {"system_call_filter", filtered}};
+  if (sandbox_->isolates() && !filtered) {
+    return error(ErrorCode::kUnsupported, "the sandbox has no system-call filter");
+  }
+  return {};
+}
+
+bool CandidateSession::load() {
+  Json reply;
   if (!ask({{"command", "examine"}}, {}, kLoadTimeout, "parse", &reply)) return false;
   evidence_->syntax_error = get<std::string>(reply, "syntax_error", "");
   for (const Json& fact : array_of(reply, "facts")) {
@@ -115,6 +128,7 @@ void CandidateSession::assemble(const std::string& ptx, CompiledKernel& kernel) 
         *python_, {});
     command.stdin_fd = fd;
     command.max_cpu_seconds = 120;
+    command.max_address_space_bytes = kMaxAssemblerBytes;
     auto process = WorkerProcess::start(command);
     const auto status =
         process ? process->wait(kCompileTimeout)

@@ -24,12 +24,17 @@ class CandidateSession {
   CandidateSession(const PythonEnvironment& python, const Sandbox& sandbox, Evidence& evidence)
       : python_(&python), sandbox_(&sandbox), evidence_(&evidence) {}
 
-  // Takes the process over. The candidate's time runs from introduce() on.
+  // Takes the process over. The candidate's time runs from greet() on.
   void begin(std::string candidate_path, WorkerProcess process);
+
+  // The worker gets the arena's size and closes itself in; no line of the candidate has run when it answers.
+  // The record gets its `versions` and the `isolation` that is in force. An error, which says nothing about
+  // the candidate, where the process fails or is in a sandbox without its system-call filter.
+  [[nodiscard]] Status greet(const Arena& arena, io::Json& record);
 
   // These return false where the candidate's process failed or reports an exception: both are in the evidence
   // then. No exchange outlasts the candidate's total time.
-  bool introduce(const Arena& arena, io::Json* versions);
+  bool load();
   bool ask(const io::Json& message, std::string_view blob, Clock::duration timeout, const char* stage,
            io::Json* reply, std::string* reply_blob = nullptr);
 

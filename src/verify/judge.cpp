@@ -321,7 +321,10 @@ Result<JudgeReport> Judge::run(const std::string& problem, const std::string& ca
                   gate["degenerate"].get<std::string>() + " passes on every distribution");
   }
   if (const Status sized = size_arena(); !sized) return refuse("not_verified", sized.error().to_string());
-  if (candidate_.introduce(arena_, &record_["versions"])) {
+  if (const Status met = candidate_.greet(arena_, record_); !met) {
+    return refuse("not_verified", met.error().to_string());
+  }
+  if (candidate_.load()) {
     const auto went_on = run_trials();
     if (!went_on) return refuse("not_verified", went_on.error().to_string());
   }

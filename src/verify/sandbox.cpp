@@ -9,6 +9,10 @@ namespace nemoforge::verify {
 namespace {
 
 constexpr const char* kTmpBytes = "1073741824";
+// Libraries find the folder that they look for; what is stored there counts in no limit on memory.
+constexpr const char* kSharedMemoryBytes = "65536";
+constexpr const char* kHint =
+    "or pass --no-sandbox if this machine holds nothing that a candidate may not see";
 
 // The start of every command line: namespaces, an empty root, the system read-only.
 std::vector<std::string> base_arguments(const std::string& bwrap) {
@@ -40,6 +44,12 @@ std::vector<std::string> base_arguments(const std::string& bwrap) {
                                         "--proc",
                                         "/proc",
                                         "--dev",
+                                        "/dev",
+                                        "--size",
+                                        kSharedMemoryBytes,
+                                        "--tmpfs",
+                                        "/dev/shm",
+                                        "--remount-ro",
                                         "/dev"};
   for (const char* path : {"/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"}) {
     arguments.insert(arguments.end(), {"--ro-bind-try", path, path});
@@ -71,8 +81,6 @@ Result<Sandbox> Sandbox::find() {
   for (const char* path : {"/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"}) {
     if (access(path, X_OK) == 0) sandbox.bwrap_ = path;
   }
-  constexpr const char* kHint =
-      "or pass --no-sandbox if this machine holds nothing that a candidate may not see";
   if (sandbox.bwrap_.empty()) {
     return error(ErrorCode::kUnsupported,
                  "candidates run in a sandbox, and bubblewrap (bwrap) is not installed",
@@ -93,6 +101,18 @@ Result<Sandbox> Sandbox::find() {
             kHint);
   }
   return sandbox;
+}
+
+Status Sandbox::check_filter(const PythonEnvironment& python) const {
+  NF_TRY(WorkerProcess process,
+         WorkerProcess::start(
+             wrap({python.interpreter, "-E", "-s", python.scripts + "/seccomp_filter.py"}, python, {})));
+  const auto status = process.wait(std::chrono::seconds(60));
+  if (status && !status->signalled && status->code == 0) return {};
+  return error(
+      ErrorCode::kUnsupported,
+      "candidates run under a system-call filter, and there is none here: " + process.standard_error(),
+      std::string("verify on an x86-64 machine whose kernel has seccomp filters, ") + kHint);
 }
 
 WorkerCommand Sandbox::wrap(const std::vector<std::string>& argv, const PythonEnvironment& python,

@@ -21,6 +21,9 @@ class Sandbox {
  public:
   // Looks for bwrap and tries it. kUnsupported, with the reason and the mend, where this machine cannot.
   [[nodiscard]] static Result<Sandbox> find();
+  // Whether the worker's system-call filter, the other half of the isolation, can be put in force here.
+  // kUnsupported, with the reason, where it cannot.
+  [[nodiscard]] Status check_filter(const PythonEnvironment& python) const;
   // No isolation at all: for machines that have none, when the user asks for it.
   [[nodiscard]] static Sandbox none() { return {}; }
 

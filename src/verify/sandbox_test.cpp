@@ -13,6 +13,7 @@ namespace nemoforge::verify {
 namespace {
 
 using std::chrono::seconds;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -86,6 +87,19 @@ TEST_F(SandboxTest, is_nobody_without_capabilities) {
 
 TEST_F(SandboxTest, memory_beyond_the_limit_is_refused) {
   EXPECT_THAT(run("head -c 100G /dev/zero | tail -c 99G"), HasSubstr("memory exhausted"));
+}
+
+TEST_F(SandboxTest, files_in_memory_are_bounded) {
+  // /dev/shm would be half of the machine's memory, and what is in it counts in no process's limit.
+  EXPECT_EQ(run("head -c 1000000 /dev/zero > /dev/shm/x 2>/dev/null; stat -c %s /dev/shm/x"), "65536\n");
+  EXPECT_THAT(run("echo x > /dev/x"), HasSubstr("Read-only"));
+  // One file is held to 1 GiB by its own limit, several of them by the file system's size.
+  EXPECT_THAT(run("for i in 1 2 3; do head -c 600M /dev/zero > /tmp/$i; done; du -sm /tmp"),
+              AllOf(HasSubstr("No space left"), HasSubstr("1024\t/tmp")));
+}
+
+TEST_F(SandboxTest, goes_first_where_memory_runs_out) {
+  EXPECT_EQ(run("cat /proc/self/oom_score_adj"), "1000\n");
 }
 
 TEST_F(SandboxTest, kill_ends_everything_inside) {

@@ -53,6 +53,7 @@ Result<Verifier> Verifier::create(const Options& options) {
     NF_TRY(verifier.sandbox_, Sandbox::find());
   }
   NF_TRY(verifier.python_, find_python_environment());
+  if (options.sandbox) NF_RETURN_IF_ERROR(verifier.sandbox_.check_filter(verifier.python_));
   return verifier;
 }
 

@@ -12,7 +12,7 @@ import time
 import traceback
 import types
 
-CHANNEL_FD, ARENA_FD = 3, 4
+ARENA_FD = 4
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -36,11 +36,11 @@ MAX_LAUNCHES = 512
 
 
 def _nest(value):
-    """Tensors and other leaves of what forward returned, in order."""
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in _nest(item)]
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _nest(item)]
+    """Tensors and other leaves of what forward returned, in order. A container of the candidate's own class is
+    read as its base class reads it: its methods would run after the call."""
+    for container, items in ((list, list.__iter__), (tuple, tuple.__iter__), (dict, dict.values)):
+        if issubclass(type(value), container):
+            return [leaf for item in items(value) for leaf in _nest(item)]
     return [value]
 
 
@@ -197,9 +197,9 @@ class Worker:
     def _do_call(self, message, blob):
         self._num_calls += 1
         instance = self._instances[message["instance"]]
+        self._operators.begin_call()
         arguments, leaves = self._inputs(message)
         self._kernels.begin_call(self._num_calls, message["shuffle"], message["record_accesses"])
-        self._operators.begin_call()
         profile = torch.autograd.profiler.profile() if message["profile"] else None
         started = time.perf_counter()
         error, result = None, None
@@ -221,7 +221,8 @@ class Worker:
             "num_launches": len(self._kernels.launches),
             "num_failed_launches": self._kernels.num_failed,
             "operators": self._describe_operators(),
-            "host_data": self._operators.host_data[:64],
+            "host_data": f"{self._operators.host_data:x}",
+            "operator_trace": f"{self._operators.trace:x}",
             "hidden_operators": self._hidden_operators(profile),
         }
         if error is not None:
@@ -325,7 +326,7 @@ class Worker:
 
 
 def main():
-    channel = Channel(CHANNEL_FD)
+    channel = Channel(seccomp_filter.CHANNEL_FD)
     torch.set_num_threads(1)
     # The profiler's machinery is set up before the filter, since it starts a thread.
     with torch.autograd.profiler.profile():

@@ -1,7 +1,7 @@
 """Messages between the judge and a worker: a header of two lengths, a JSON object, raw bytes."""
 
 import json
-import os
+import socket
 import struct
 
 HEADER = struct.Struct("<II")
@@ -11,19 +11,20 @@ MAX_BLOB_BYTES = 1 << 31
 
 class Channel:
     """One end of a stream socket. The functions it needs are bound here, so that later changes of the modules
-    that they come from do not reach it."""
+    that they come from do not reach it. It receives and sends as a socket does, which the system-call filter allows
+    on this descriptor, while it refuses to read it and to write to it as a file."""
 
     def __init__(self, fd):
-        self._fd = fd
-        self._read = os.read
-        self._write = os.write
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd)
+        self._receive = self._socket.recv
+        self._send = self._socket.send
         self._dumps = json.dumps
         self._loads = json.loads
 
     def _read_exactly(self, size):
         parts = []
         while size > 0:
-            part = self._read(self._fd, min(size, 1 << 20))
+            part = self._receive(min(size, 1 << 20))
             if not part:
                 raise EOFError("the judge closed the channel")
             parts.append(part)
@@ -41,4 +42,4 @@ class Channel:
         text = self._dumps(message, allow_nan=False).encode()
         data = memoryview(HEADER.pack(len(text), len(blob)) + text + blob)
         while data:
-            data = data[self._write(self._fd, data) :]
+            data = data[self._send(data) :]

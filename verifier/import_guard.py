@@ -16,7 +16,7 @@ REFUSED_PARTS = (
     "torch.export", "torch.fx", "torch.jit", "torch.multiprocessing", "torch.utils.cpp_extension", "torch.utils.data",
     "torch.utils.dlpack", "torch.utils._python_dispatch", "torch.utils._device", "triton._C", "triton.backends",
     "triton.compiler", "triton.knobs", "triton.runtime.cache", "triton.runtime.driver", "triton.runtime.interpreter",
-    "triton.runtime.jit", "numpy.ctypeslib", "numpy.f2py", "logging.handlers", "logging.config",
+    "triton.runtime.jit", "numpy.ctypeslib", "numpy.f2py", "numpy.lib.stride_tricks", "logging.handlers", "logging.config",
 )
 # Refused audit events, by prefix, where the candidate's code raises them.
 REFUSED_EVENTS = (

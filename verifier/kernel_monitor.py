@@ -10,7 +10,6 @@ import torch
 import triton
 from triton.runtime import autotuner, interpreter
 
-from memory_map import checksum
 from race_check import ATOMIC, READ, WRITE, AccessLog
 
 LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
@@ -131,6 +130,8 @@ class KernelMonitor:
         grid = tuple(int(size) for size in (grid if isinstance(grid, (tuple, list)) else (grid,)))
         launch = Launch(function.fn, grid, arguments, options)
         self.functions.setdefault(repr((id(function.fn), arguments, sorted(options.items()))), launch)
+        self._touched = set()
+        self._written = set()
         tensors = [value for value in bound.values() if isinstance(value, torch.Tensor)]
         tensors += [v.base for v in bound.values() if isinstance(getattr(v, "base", None), torch.Tensor)]
         self._check_arguments(launch, tensors)
@@ -141,7 +142,7 @@ class KernelMonitor:
             self.num_failed += 1
             raise
         finally:
-            self._after(tensors)
+            self._after()
 
     def _check_arguments(self, launch, tensors):
         name = launch.function.__qualname__
@@ -150,26 +151,31 @@ class KernelMonitor:
             if region is None:
                 if tensor.numel():
                     self._report("foreign_memory", f"{name} gets a tensor that no tensor operation made")
-                self._memory.add(tensor)
-            elif region.changed_unseen():
-                self._report("unseen_write", f"memory given to {name} was changed by no tensor operation or kernel")
-                region.resum()
+                self._touched.add(self._memory.add(tensor))
+            else:
+                self._touch(region, name)
 
-    def _after(self, tensors):
-        regions = [region for region in map(self._memory.find, tensors) if region is not None]
-        from_input = any(region.from_input for region in regions)
-        for region in regions:
-            total = checksum(region.address, region.size)
-            region.from_input = region.from_input or from_input
-            region.sum = total
+    def _touch(self, region, name):
+        """Before a launch's first access to a region: it holds what was last known of it."""
+        if region in self._touched:
+            return
+        self._touched.add(region)
+        if region.changed_unseen():
+            self._report("unseen_write", f"memory given to {name} was changed by no tensor operation or kernel")
+            region.resum()
+
+    def _after(self):
+        # Not of the arguments alone: a kernel reaches other memory by an address or by a difference of two.
+        from_input = any(region.from_input for region in self._touched)
+        for region in self._touched:
+            region.from_input = from_input
+            region.resum()
         for region in self._written:
             region.kernel_call = self.call_id
-            region.resum()
 
     def _execute(self, function, grid, values):
         rewritten = function.rewrite()
         self._memory.prepare_lookup()
-        self._written = set()
         self._log = AccessLog() if self._record_accesses else None
         x, y, z = grid + (1,) * (3 - len(grid))
         programs = [(i, j, k) for i in range(x) for j in range(y) for k in range(z)]
@@ -206,6 +212,7 @@ class KernelMonitor:
             raise BadAccess(detail)
         for number in np.unique(index):
             region = self._memory.region_at(number)
+            self._touch(region, "a kernel")
             offsets = addresses[index == number] - np.uint64(region.address) if region.written is not None else None
             if kind != READ:
                 self._written.add(region)

@@ -2,25 +2,21 @@
 were ever written, what they held when a known operation last wrote them."""
 
 import ctypes
-import zlib
 
 import numpy as np
 from torch.multiprocessing.reductions import StorageWeakRef
 
-# Larger storages are not summed: at a gigabyte a second the sums would cost more than the kernels.
-MAX_SUMMED_BYTES = 64 << 20
-
-
-def checksum(address, size):
-    if size == 0 or size > MAX_SUMMED_BYTES:
-        return 0
-    return zlib.crc32((ctypes.c_char * size).from_address(address))
+def checksum(address, size, hash=hash, copy=ctypes.string_at):
+    """Of storages of every size, and by Python's keyed hash: a sum that can be steered, as CRC-32 can, hides a change
+    behind four more bytes."""
+    return hash(copy(address, size)) if size else 0
 
 
 class Region:
     """One storage."""
 
-    def __init__(self, address, size, reference):
+    def __init__(self, address, size, reference, name):
+        self.name = name  # the same in every call that makes the same storages in the same order
         self.address = address
         self.size = size
         self.reference = reference
@@ -41,9 +37,19 @@ class MemoryMap:
 
     def __init__(self):
         self._regions = {}
+        self._num_made = 0
+        self._call = "before"
         self._starts = np.empty(0, dtype=np.uint64)
         self._ends = np.empty(0, dtype=np.uint64)
         self._order = []
+
+    def begin_call(self):
+        """The storages made from here on are named anew, by their order, the inputs' first."""
+        for region in self._live():
+            if region.name[0] == "call":
+                region.name = ("earlier", region.name[1])
+        self._num_made = 0
+        self._call = "call"
 
     def find(self, tensor):
         """The region of the tensor's storage, or None where no known operation made it."""
@@ -56,7 +62,9 @@ class MemoryMap:
     def add(self, tensor):
         """Enters the tensor's storage, all of it written, anew."""
         storage = tensor.untyped_storage()
-        region = Region(storage.data_ptr(), storage.nbytes(), StorageWeakRef(storage))
+        self._num_made += 1
+        name = (self._call, self._num_made)
+        region = Region(storage.data_ptr(), storage.nbytes(), StorageWeakRef(storage), name)
         if region.size:
             self._regions[region.address] = region
         return region

@@ -15,6 +15,7 @@ UNWRITTEN = {
     "aten::new_empty_strided",
 }
 HOST_DATA = {"aten::lift_fresh", "aten::lift_fresh_copy", "aten::lift"}
+_HASH = hash
 POISON = 0xFF  # NaN for every float, -1 for integers
 
 
@@ -39,19 +40,22 @@ class OperatorMonitor(TorchDispatchMode):
         self._kernels = kernels
         self._report = report
         self.operators = {}  # (name, on data of the inputs, inside a launch) -> count
-        self.host_data = []  # checksums of tensors made from Python values
+        self.host_data = 0  # running sum over tensors made from Python values, and Python numbers given to operators
+        self.trace = 0  # running sum over the operators: which pieces of memory, sizes, places
 
     def begin_call(self):
         self.operators = {}
-        self.host_data = []
+        self.host_data = 0
+        self.trace = 0
+        self._memory.begin_call()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func.name().split(".")[0]
         inputs = _tensors(list(args) + list(kwargs.values()))
         from_input, kernel_call = self._inspect_inputs(name, inputs)
-        if name in HOST_DATA:
-            self.host_data += [checksum(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in inputs]
+        if self._kernels.depth == 0:  # a kernel's programs come in another order each time
+            self._note_arguments(name, list(args) + list(kwargs.values()))
         result = func(*args, **kwargs)
         key = (name, from_input, self._kernels.depth > 0)
         self.operators[key] = self.operators.get(key, 0) + 1
@@ -59,6 +63,24 @@ class OperatorMonitor(TorchDispatchMode):
         for tensor in _tensors(result if isinstance(result, (list, tuple)) else [result]) + written:
             self._note_output(name, tensor, inputs, written, from_input, kernel_call)
         return result
+
+    def _note_arguments(self, name, arguments):
+        """A value that reached Python (by numpy, by tolist) can come back as a number, as the place of a slice or as
+        the choice of a tensor: in all of these, calls of one shape are alike."""
+        for value in arguments:
+            if isinstance(value, (list, tuple)):
+                self._note_arguments(name, value)
+            elif isinstance(value, torch.Tensor):
+                region = self._memory.find(value)
+                if name in HOST_DATA:
+                    storage = value.untyped_storage()
+                    self.host_data = _HASH((self.host_data, checksum(storage.data_ptr(), storage.nbytes())))
+                place = (region.name, value.storage_offset(), value.dtype) if region is not None else None
+                self.trace = _HASH((self.trace, name, place))
+            elif isinstance(value, (bool, int)):
+                self.trace = _HASH((self.trace, name, value))
+            elif isinstance(value, (float, complex)):
+                self.host_data = _HASH((self.host_data, name, repr(value)))
 
     def _inspect_inputs(self, name, inputs):
         from_input, kernel_call = False, -1

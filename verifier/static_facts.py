@@ -10,6 +10,8 @@ INTROSPECTION = {
 INTERPRETER_SIGNS = {"TRITON_INTERPRET", "InterpretedFunction", "interpreter_builder", "GridExecutor", "is_interpreted",
                      "interpret_mode", "NEMOFORGE"}
 COMPILERS = {"compile", "script", "trace", "load_inline", "freeze", "make_fx", "inline_asm"}
+# A tensor, or an array, over any memory of the process.
+RAW_MEMORY = {"__array_interface__", "__array_struct__", "stride_tricks"}
 CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "time_ns", "perf_counter_ns", "monotonic_ns"}
 
 
@@ -25,6 +27,16 @@ def _dotted(node):
         parts.append(node.attr)
         node = node.value
     return ".".join([node.id] + parts[::-1]) if isinstance(node, ast.Name) else ""
+
+
+def _joined(node):
+    """The text of string constants added to each other; None for anything else."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
+        return None
+    left, right = _joined(node.left), _joined(node.right)
+    return None if left is None or right is None else left + right
 
 
 class _Facts(ast.NodeVisitor):
@@ -73,22 +85,39 @@ class _Facts(ast.NodeVisitor):
     def visit_Attribute(self, node):
         if node.attr in INTROSPECTION:
             self.find("introspection", node, f"reads .{node.attr}")
+        if node.attr in RAW_MEMORY:
+            self.find("memory_scan", node, f"reads .{node.attr}")
         if node.attr in INTERPRETER_SIGNS or _dotted(node).endswith("knobs.runtime"):
             self.find("env_sensing", node, f"reads .{node.attr}")
         self.generic_visit(node)
 
     def visit_Name(self, node):
+        if node.id in RAW_MEMORY:
+            self.find("memory_scan", node, f"names {node.id}")
         if node.id in INTERPRETER_SIGNS:
             self.find("env_sensing", node, f"names {node.id}")
         if node.id in INTROSPECTION:
             self.find("introspection", node, f"names {node.id}")
 
     def visit_Constant(self, node):
-        if isinstance(node.value, str) and len(node.value) < 80:
-            if node.value in INTERPRETER_SIGNS:
-                self.find("env_sensing", node, f"names {node.value}")
-            elif node.value in INTROSPECTION or node.value.startswith(("/proc/", "/sys/", "/dev/")):
-                self.find("introspection", node, f"names {node.value}")
+        if isinstance(node.value, str):
+            self._string(node, node.value)
+
+    def visit_BinOp(self, node):
+        text = _joined(node)
+        if text is not None:
+            self._string(node, text)
+        self.generic_visit(node)
+
+    def _string(self, node, text):
+        if len(text) >= 80:
+            return
+        if text in INTERPRETER_SIGNS:
+            self.find("env_sensing", node, f"names {text}")
+        elif text in RAW_MEMORY:
+            self.find("memory_scan", node, f"names {text}")
+        elif text in INTROSPECTION or text.startswith(("/proc/", "/sys/", "/dev/")):
+            self.find("introspection", node, f"names {text}")
 
     def visit_Call(self, node):
         dotted = _dotted(node.func)
@@ -118,6 +147,8 @@ class _Facts(ast.NodeVisitor):
         self.function_depth -= 1
 
     def _function(self, node):
+        if node.name in RAW_MEMORY:
+            self.find("memory_scan", node, f"defines {node.name}")
         for decorator in node.decorator_list:
             if _dotted(decorator) in ("torch.compile", "torch.jit.script"):
                 self.find("compiler_offload", node, f"decorated with {_dotted(decorator)}")
@@ -141,6 +172,8 @@ class _Facts(ast.NodeVisitor):
                     text = ast.unparse(target)
                     if not isinstance(target, ast.Name) and text in ast.unparse(node.value):
                         counted.add(text)
+            if isinstance(node, ast.Call):
+                counted |= _counts(node)
         aliases = set(counted)
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and any(text in ast.unparse(node.value) for text in counted):
@@ -151,6 +184,21 @@ class _Facts(ast.NodeVisitor):
                 text in (ast.unparse(part) for part in ast.walk(test) if isinstance(part, ast.expr)) for text in aliases
             ):
                 self.find("call_counter", node, f"{function.name} decides by a number that it counts up")
+
+
+def _counts(call):
+    """What a call counts by: an iterator that goes on, a collection that grows or runs down, a die."""
+    if isinstance(call.func, ast.Name) and call.func.id == "next" and call.args and isinstance(call.args[0], (ast.Attribute, ast.Name)):
+        return {ast.unparse(call)}
+    if _dotted(call.func).startswith(("random.", "uuid.", "np.random.", "numpy.random.")):
+        return {ast.unparse(call)}
+    if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Attribute):
+        collection = ast.unparse(call.func.value)
+        if call.func.attr in ("append", "extend", "add", "appendleft", "insert"):
+            return {f"len({collection})"}
+        if call.func.attr in ("pop", "popleft", "rotate"):
+            return {f"len({collection})", collection}
+    return set()
 
 
 def _is_model(node):

@@ -89,7 +89,8 @@ Call read_call(const Trial& trial, const Json& reply) {
     call.launch_digests.push_back(get<std::string>(launch, "kernel", "") + "@" +
                                   get<std::string>(launch, "digest", ""));
   }
-  call.host_data = io::dump_json(array_of(reply, "host_data"));
+  call.host_data = get<std::string>(reply, "host_data", "");
+  call.operator_trace = get<std::string>(reply, "operator_trace", "");
   for (const Json& entry : array_of(reply, "operators")) {
     if (!entry.is_array() || entry.size() != 4 || !entry[0].is_string() || !entry[1].is_boolean() ||
         !entry[2].is_boolean() || !entry[3].is_number_integer()) {

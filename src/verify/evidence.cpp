@@ -297,7 +297,11 @@ Decision decide_invariance(const Evidence& evidence) {
     }
     if (call.host_data != second->host_data) {
       return verdict("cheating:not_triton", "work",
-                     "a tensor made from Python values differs from call to call");
+                     "a tensor or an argument made from Python values differs from call to call");
+    }
+    if (call.operator_trace != second->operator_trace) {
+      return verdict("not_verified", "work",
+                     "tensor operations depend on the content of the inputs or on the call");
     }
     if (call.launch_digests != second->launch_digests) {
       return verdict("not_verified", "work", "launches depend on the content of the inputs or on the call");

@@ -46,7 +46,8 @@ struct Call {
   int64_t num_launches = 0;
   int64_t num_failed_launches = 0;
   std::vector<std::string> launch_digests;
-  std::string host_data;            // digests of tensors made from Python values
+  std::string host_data;            // digest of tensors and arguments made from Python's floats
+  std::string operator_trace;       // digest of the operators' places, sizes and pieces of memory
   OperatorCounts operators;         // on data of the inputs, outside of kernels
   OperatorCounts kernel_operators;  // inside of kernels
   std::vector<std::string> hidden_operators;

@@ -116,6 +116,17 @@ TEST(decide, launches_must_not_vary) {
   EXPECT_EQ(decide(evidence).name, "correct_cpu");
 }
 
+TEST(decide, tensor_operations_must_not_vary) {
+  Evidence evidence = right_evidence();
+  evidence.calls[2].operator_trace = "another";
+  EXPECT_EQ(decide(evidence).name, "not_verified");
+  evidence.calls[2].host_data = "another";
+  EXPECT_EQ(decide(evidence).name, "cheating:not_triton");
+  evidence = right_evidence();
+  evidence.calls[0].operator_trace = "another";
+  EXPECT_EQ(decide(evidence).name, "correct_cpu");
+}
+
 TEST(decide, a_kernel_that_only_the_interpreter_runs_is_no_kernel) {
   Evidence evidence = right_evidence();
   evidence.kernels[0].error = "CompilationError: np";

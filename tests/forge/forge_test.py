@@ -112,7 +112,7 @@ class ForgeTest(unittest.TestCase):
         self.add_problem("held_out_18")
         for flags, code, words in (
             (["--", "--epochz", "3"], 2, "--epochz"),
-            (["--rounds", "2"], 1, "has 1 problems to train on, too few for 2 rounds"),
+            (["--rounds", "2"], 1, "has 1 training problems, too few for 2 rounds"),
             (["--resume"], 1, "to continue"),
         ):
             done = self.finish(*flags)

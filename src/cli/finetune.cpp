@@ -30,6 +30,7 @@
 #include "train/curves_page.h"
 #include "train/event_file.h"
 #include "train/metrics.h"
+#include "train/recipe.h"
 #include "train/sft_dataset.h"
 #include "train/trainable_model.h"
 #include "train/trainer.h"
@@ -57,6 +58,7 @@ struct FinetuneCommand {
   std::optional<double> learning_rate;
   train::TrainerOptions trainer;
   std::vector<std::string> recompute = {"all"};
+  std::optional<train::RecipeEngine> exported;
   uint64_t seed = 0;
   bool resume = false;
 };
@@ -233,6 +235,22 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
   return report;
 }
 
+// The run for another engine, instead of the run.
+Status export_recipe(const FinetuneCommand& command, const TrainingData& data) {
+  const train::RecipeOptions options{
+      .engine = *command.exported,
+      .model = command.model,
+      .lora = command.method == Method::kLora ? &command.lora : nullptr,
+      .trainer = command.trainer,
+      .num_steps = train::count_steps(data.training.documents, command.trainer),
+      .max_tokens = command.max_tokens.value_or(command.trainer.packing.micro_batch_tokens)};
+  NF_RETURN_IF_ERROR(train::write_recipe(
+      command.out, command.data, data.training, data.evaluation ? &*data.evaluation : nullptr,
+      command.eval_data.empty() ? command.data : command.eval_data, options));
+  return write_standard_output(fmt::format("{}: {}; nothing was trained\n", command.out,
+                                           data_summary(data.training, data.evaluation)));
+}
+
 Status run_finetune(FinetuneCommand& command) {
   NF_RETURN_IF_ERROR(read_targets(command));
   const auto parsed = train::parse_recomputation(command.recompute);
@@ -247,6 +265,7 @@ Status run_finetune(FinetuneCommand& command) {
   NF_RETURN_IF_ERROR(prepare_out(command));
   NF_TRY(const model::ModelConfig config, model::load_model_config(command.model));
   NF_TRY(const TrainingData data, read_data(command, config));
+  if (command.exported) return export_recipe(command, data);
   NF_TRY(command.trainer.settings, settings_json(command));
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(command.device));
   NF_TRY(const std::unique_ptr<ops::Backend> backend, ops::make_backend(device));
@@ -381,6 +400,11 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
       ->capture_default_str();
   app.add_option("--seed", command.seed, "Seed of the adapter's initial values and the order of the data")
       ->capture_default_str();
+  app.add_option("--export", command.exported,
+                 "Write data and recipe for nemo-automodel or megatron-bridge to --out instead of training")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, train::RecipeEngine>{
+          {"nemo-automodel", train::RecipeEngine::kNemoAutomodel},
+          {"megatron-bridge", train::RecipeEngine::kMegatronBridge}}));
   app.add_flag("--resume", command.resume, "Continue the run in --out");
   app.add_option("--device", command.device, "Device that trains the model")
       ->check(CLI::IsMember({"cpu", "reference"}))

@@ -94,8 +94,8 @@ Result<Recomputation> parse_recomputation(const std::vector<std::string>& kinds)
     } else if (kind == "mlp") {
       result.mlp = true;
     } else {
-      return error(ErrorCode::kInvalidArgument, "cannot run '" + kind + "' again",
-                   "give none, all, or some of mamba, attention, moe and mlp");
+      return error(ErrorCode::kInvalidArgument,
+                   "cannot run '" + kind + "' again: none, all, or some of mamba, attention, moe, mlp");
     }
   }
   return result;

@@ -1,5 +1,6 @@
 """`nemoforge finetune` and `merge` from outside: what they write, loaded by PEFT and transformers."""
 
+import ast
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import tempfile
 import unittest
 
 import numpy
+import yaml
 from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -114,6 +116,57 @@ class FinetuneTest(unittest.TestCase):
         self.assertIn("a&lt;b&gt;", page)
         self.assertEqual(page.count("<polyline"), 5)
         self.assertNotIn("<script", page)
+
+    def losses(self, out):
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return numpy.array([row["loss"] for row in rows if "loss" in row])
+
+    def test_kept_activations_give_the_same_adapter(self):
+        all_again, kept = self.folder / "all", self.folder / "none"
+        self.finetune(all_again, "--lora-dropout", 0.1)
+        plan = self.finetune(kept, "--lora-dropout", 0.1, "--recompute", "none").decode()
+        self.assertEqual((all_again / "adapter_model.safetensors").read_bytes(), (kept / "adapter_model.safetensors").read_bytes())
+        self.assertEqual(plan.count(" kept\n"), 3, plan)
+        self.assertEqual(json.loads((kept / "adapter_config.json").read_text())["lora_dropout"], 0.1)
+
+    def test_eight_bit_moments_learn_like_those_of_f32(self):
+        f32, block = self.folder / "f32", self.folder / "8bit"
+        common = ("finetune", "--model", DEMO, "--data", self.data, "--method", "full", "--max-steps", 6, "--micro-batch-tokens", 512,
+                  "--learning-rate", 0.001)
+        self.output(*common, "--out", f32)
+        self.output(*common, "--out", block, "--optimizer", "adamw8bit")
+        self.assertLess(self.losses(f32)[-1], 0.8 * self.losses(f32)[0])
+        numpy.testing.assert_allclose(self.losses(block), self.losses(f32), rtol=0.05)
+        self.assertLess((block / "run_state.safetensors").stat().st_size, 0.55 * (f32 / "run_state.safetensors").stat().st_size)
+
+    def export(self, engine, *flags):
+        out = self.folder / engine
+        self.output("finetune", "--model", DEMO, "--data", self.data, "--out", out, "--export", engine, "--eval-fraction", 0.3, "--rank", 8,
+                    "--lora-dropout", 0.05, "--epochs", 2, *flags)
+        rows = [(out / name).read_text().splitlines() for name in ("training.jsonl", "validation.jsonl")]
+        self.assertEqual(sorted(json.dumps(json.loads(line)) for part in rows for line in part), sorted(json.dumps(row(i)) for i in range(12)))
+        self.assertTrue(rows[1])
+        return out
+
+    def test_exports_a_recipe_for_automodel(self):
+        recipe = yaml.safe_load((self.export("nemo-automodel") / "recipe.yaml").read_text())
+        self.assertEqual(recipe["recipe"], "TrainFinetuneRecipeForNextTokenPrediction")
+        self.assertEqual(recipe["peft"]["dim"], 8)
+        self.assertEqual(recipe["peft"]["dropout"], 0.05)
+        self.assertEqual(recipe["dataset"]["path_or_dataset_id"], "training.jsonl")
+        self.assertEqual(recipe["validation_dataset"]["path_or_dataset_id"], "validation.jsonl")
+        self.assertEqual(recipe["optimizer"]["eps"], 1e-8)
+        self.assertEqual(recipe["step_scheduler"]["num_epochs"], 2)
+        self.assertEqual(recipe["model"]["pretrained_model_name_or_path"], DEMO)
+
+    def test_exports_a_recipe_for_megatron_bridge(self):
+        text = (self.export("megatron-bridge", "--lora-targets", "attention,experts") / "recipe.py").read_text()
+        calls = {node.func.id: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        self.assertIn("nemotron_3_nano_peft_8gpu_h100_bf16_config", calls)
+        lora = {keyword.arg: ast.literal_eval(keyword.value) for keyword in calls["LoRA"].keywords}
+        self.assertEqual(lora["target_modules"], ["linear_qkv", "linear_proj", "*.mlp.experts.linear_fc1", "*.mlp.experts.linear_fc2"])
+        self.assertEqual((lora["dim"], lora["dropout"]), (8, 0.05))
+        self.assertIn("GPTSFTDatasetConfig", calls)
 
     def test_bad_data_is_one_sentence_that_names_the_line(self):
         self.data.write_text(json.dumps(row(1)) + "\n{\n")

@@ -242,7 +242,6 @@ Status export_recipe(const FinetuneCommand& command, const TrainingData& data) {
       .model = command.model,
       .lora = command.method == Method::kLora ? &command.lora : nullptr,
       .trainer = command.trainer,
-      .num_steps = train::count_steps(data.training.documents, command.trainer),
       .max_tokens = command.max_tokens.value_or(command.trainer.packing.micro_batch_tokens)};
   NF_RETURN_IF_ERROR(train::write_recipe(
       command.out, command.data, data.training, data.evaluation ? &*data.evaluation : nullptr,

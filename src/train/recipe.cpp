@@ -144,7 +144,15 @@ std::string automodel_recipe(const RecipeOptions& options, bool has_validation) 
   return text.str();
 }
 
-std::string bridge_recipe(const RecipeOptions& options, bool has_validation) {
+// Of an engine that counts no epochs and packs documents to the sequence length.
+int64_t count_iterations(const RecipeOptions& options, const SftDataset& training) {
+  TrainerOptions trainer = options.trainer;
+  trainer.packing.micro_batch_tokens = options.max_tokens;
+  trainer.packing.grad_accum = global_batch_size(options);
+  return count_steps(training.documents, trainer);
+}
+
+std::string bridge_recipe(const RecipeOptions& options, int64_t num_iterations, bool has_validation) {
   const TrainerOptions& trainer = options.trainer;
   const bool is_lora = options.lora != nullptr;
   const std::string recipe =
@@ -180,7 +188,7 @@ std::string bridge_recipe(const RecipeOptions& options, bool has_validation) {
        << "        offline_packing_specs=PackedSequenceSpecs(packed_sequence_size=" << options.max_tokens
        << "),\n        do_validation=" << (has_validation ? "True" : "False")
        << ",\n        do_test=False,\n        seed=" << trainer.packing.seed << ",\n    )\n"
-       << "    cfg.train.train_iters = " << options.num_steps << "\n"
+       << "    cfg.train.train_iters = " << num_iterations << "\n"
        << "    cfg.train.global_batch_size = " << global_batch_size(options) << "\n"
        << "    cfg.train.micro_batch_size = 1\n"
        << "    cfg.optimizer.lr = " << number(trainer.schedule.learning_rate)
@@ -238,7 +246,9 @@ Status write_recipe(const std::string& out, const std::string& data_path, const 
   const bool has_validation = evaluation != nullptr;
   return options.engine == RecipeEngine::kNemoAutomodel
              ? io::write_file_atomically(in_folder("recipe.yaml"), automodel_recipe(options, has_validation))
-             : io::write_file_atomically(in_folder("recipe.py"), bridge_recipe(options, has_validation));
+             : io::write_file_atomically(
+                   in_folder("recipe.py"),
+                   bridge_recipe(options, count_iterations(options, training), has_validation));
 }
 
 }  // namespace nemoforge::train

@@ -18,7 +18,6 @@ struct RecipeOptions {
   const LoraOptions* lora;  // null: full
   TrainerOptions
       trainer;  // schedule, optimizer and seed are taken over; grad_accum: documents or packs a step
-  int64_t num_steps = 0;      // of the run, for engines that count no epochs
   int64_t max_tokens = 4096;  // of a document
 };
 

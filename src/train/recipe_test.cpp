@@ -42,9 +42,9 @@ class RecipeTest : public testing::Test {
 TEST_F(RecipeTest, rows_are_those_of_the_split_without_null_contents) {
   (void)write("recipe.yaml");
   EXPECT_EQ(read("training.jsonl"),
-            R"({"messages":[{"content":"hi","role":"user"},{"content":"1","role":"assistant"}]})"
+            R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"1"}]})"
             "\n"
-            R"({"messages":[{"content":"hi","role":"user"},{"content":"","role":"assistant"}]})"
+            R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":""}]})"
             "\n");
   EXPECT_NE(read("validation.jsonl").find(R"("3")"), std::string::npos);
 }
@@ -65,7 +65,7 @@ TEST_F(RecipeTest, automodel_adapts_what_the_targets_say) {
 
 TEST_F(RecipeTest, megatron_bridge_takes_the_recipe_of_the_method) {
   options_.engine = RecipeEngine::kMegatronBridge;
-  options_.num_steps = 77;
+  options_.trainer.max_steps = 77;
   lora_.targets.shared_experts = false;
   const std::string text = write("recipe.py");
   EXPECT_NE(text.find(R"("*.mlp.experts.linear_fc1")"), std::string::npos) << text;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/remote_commands.h"
+#include "cli/verify_worker.h"
 
 namespace {
 
@@ -49,6 +50,7 @@ int run(int argc, char** argv) {
   add_chat_command(app, outcome);
   add_trace_command(app, outcome);
   add_verify_command(app, outcome);
+  add_verify_worker_command(app, outcome);
   add_dataset_command(app, outcome);
   add_report_command(app, outcome);
   add_finetune_command(app, outcome);

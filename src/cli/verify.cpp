@@ -1,5 +1,6 @@
 // nemoforge verify: one candidate against one problem, or every unverified trace of a run.
 #include <algorithm>
+#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/remote_verifier.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "store/run_store.h"
@@ -21,12 +23,18 @@
 namespace nemoforge::cli {
 namespace {
 
+enum class BackendKind { kInterpret, kHttp };
+
 struct VerifyConfig {
   std::string run;
   std::string problem;
   std::string candidate;
   std::string overrides;
   verify::Options options;
+  BackendKind backend = BackendKind::kInterpret;
+  RemoteVerifierConfig remote;
+  std::string key_file;
+  bool workers_given = false;
   bool json = false;
 };
 
@@ -37,7 +45,7 @@ std::string one_line(const verify::Judgement& judgement) {
   return text;
 }
 
-Status verify_one(const VerifyConfig& config, const verify::Verifier& verifier) {
+Status verify_one(const VerifyConfig& config, const verify::Backend& backend) {
   NF_TRY(const std::string problem, io::read_file(config.problem));
   NF_TRY(const std::string candidate, io::read_file(config.candidate));
   io::Json overrides = io::Json::object();
@@ -48,7 +56,8 @@ Status verify_one(const VerifyConfig& config, const verify::Verifier& verifier) 
                    config.overrides + " is not a JSON object of module constants");
     }
   }
-  NF_TRY(const verify::Verification verification, verifier.verify(problem, candidate, overrides));
+  NF_TRY(const verify::Verification verification,
+         backend.open_session()->verify(problem, candidate, overrides, false));
   std::cout << (config.json ? verification.record_json : one_line(verification.judgement)) << std::endl;
   return {};
 }
@@ -69,14 +78,14 @@ Status print_table(const store::RunStore& store) {
   });
 }
 
-Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifier) {
+Status verify_traces(const VerifyConfig& config, const verify::Backend& backend) {
   install_interrupt_handler();
   NF_TRY(store::RunStore store,
          store::RunStore::open(config.run, store::Access::kVerify, {"verify", config.options.version, "{}"}));
-  NF_TRY(const auto unverified, store.unverified_traces(verifier.device_name()));
+  NF_TRY(const auto unverified, store.unverified_traces(backend.device_name()));
   {
     Progress progress("verify", "traces", static_cast<int64_t>(unverified.size()));
-    NF_RETURN_IF_ERROR(verifier.verify_run(store, [&](const verify::Verifier::Progress& done) {
+    NF_RETURN_IF_ERROR(backend.verify_run(store, [&](const verify::Backend::Progress& done) {
       progress.finish_item();
       if (config.json) {
         std::cout << done.verification->record_json << std::endl;
@@ -101,12 +110,40 @@ Status verify_traces(const VerifyConfig& config, const verify::Verifier& verifie
   return {};
 }
 
-Status run_verify(const VerifyConfig& config) {
+// The key of --backend-key-file, or of the environment.
+Result<std::string> backend_key(const VerifyConfig& config) {
+  if (!config.key_file.empty()) {
+    NF_TRY(std::string key, io::read_file(config.key_file));
+    const size_t end = key.find_last_not_of(" \t\r\n");
+    key.resize(end == std::string::npos ? 0 : end + 1);
+    if (key.empty()) return error(ErrorCode::kInvalidArgument, config.key_file + " holds no key");
+    return key;
+  }
+  const char* key = std::getenv("NEMOFORGE_VERIFY_API_KEY");
+  return std::string(key == nullptr ? "" : key);
+}
+
+Result<std::unique_ptr<verify::Backend>> open_backend(const VerifyConfig& config) {
+  if (config.backend == BackendKind::kInterpret) {
+    NF_TRY(verify::Verifier verifier, verify::Verifier::create(config.options));
+    return std::unique_ptr<verify::Backend>(std::make_unique<verify::Verifier>(std::move(verifier)));
+  }
+  RemoteVerifierConfig remote = config.remote;
+  if (config.workers_given) remote.num_workers = config.options.num_workers;
+  NF_TRY(remote.api_key, backend_key(config));
+  NF_TRY(std::unique_ptr<RemoteVerifier> verifier, RemoteVerifier::connect(remote));
+  return std::unique_ptr<verify::Backend>(std::move(verifier));
+}
+
+Status run_verify(VerifyConfig& config) {
+  if ((config.backend == BackendKind::kHttp) == config.remote.urls.empty()) {
+    throw CLI::ValidationError("--backend-url", "goes with --backend http, and that needs one");
+  }
   if (config.run.empty() && (config.problem.empty() || config.candidate.empty())) {
     throw CLI::ValidationError("verify", "needs --run, or --problem and --candidate");
   }
-  NF_TRY(const verify::Verifier verifier, verify::Verifier::create(config.options));
-  return config.run.empty() ? verify_one(config, verifier) : verify_traces(config, verifier);
+  NF_TRY(const std::unique_ptr<verify::Backend> backend, open_backend(config));
+  return config.run.empty() ? verify_one(config, *backend) : verify_traces(config, *backend);
 }
 
 }  // namespace
@@ -135,7 +172,29 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
       ->add_option("--device", config->options.device,
                    "Device that runs the kernels; interpret: Triton's interpreter on the CPU")
       ->transform(CLI::CheckedTransformer(devices));
-  command->add_option("--workers", config->options.num_workers, "Candidates verified at a time, with --run")
+  const std::map<std::string, BackendKind> backends = {{"interpret", BackendKind::kInterpret},
+                                                       {"http", BackendKind::kHttp}};
+  command
+      ->add_option("--backend", config->backend,
+                   "interpret (this machine) or http (`nemoforge verify-worker` elsewhere)")
+      ->transform(CLI::CheckedTransformer(backends));
+  command->add_option("--backend-url", config->remote.urls,
+                      "A worker, such as http://host:8100; may be given again: jobs are spread over them");
+  command->add_option("--backend-key-file", config->key_file,
+                      "File with the workers' API key (default: NEMOFORGE_VERIFY_API_KEY)");
+  command
+      ->add_option("--backend-patience-s", config->remote.patience_s,
+                   "Seconds to wait while no worker answers, before giving up")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option_function<int>(
+          "--workers",
+          [config](int num_workers) {
+            config->options.num_workers = num_workers;
+            config->workers_given = true;
+          },
+          "Candidates verified at a time, with --run (http: default as many as the workers have slots)")
       ->check(CLI::Range(1, 256));
   command->add_flag_callback(
       "--no-sandbox", [config] { config->options.sandbox = false; },

@@ -96,6 +96,8 @@ bool out_of_memory(const CandidateError& failure) {
 Decision decide_worker_failure(const Evidence& evidence) {
   if (!evidence.worker_failure) return std::nullopt;
   const std::string& stage = evidence.worker_failure_stage;
+  // Before it is ready the process has run nothing of the candidate.
+  if (stage == "start") return verdict("not_verified", stage, "the process for the candidate did not start");
   switch (*evidence.worker_failure) {
     case ExchangeFailure::kTimeout:
       return verdict("timeout", stage, "no answer within the limit");

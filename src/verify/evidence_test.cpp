@@ -170,6 +170,13 @@ TEST(decide, a_process_that_fails_costs_the_verdict) {
   }
 }
 
+TEST(decide, a_process_that_never_was_ready_says_nothing_of_the_candidate) {
+  Evidence evidence;
+  evidence.worker_failure = ExchangeFailure::kDied;
+  evidence.worker_failure_stage = "start";
+  EXPECT_EQ(decide(evidence).name, "not_verified");
+}
+
 TEST(decide, precision_of_another_class_is_told) {
   Evidence evidence = right_evidence();
   evidence.calls[0].precision_floor = 2e-4;

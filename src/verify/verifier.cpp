@@ -1,10 +1,7 @@
 #include "verify/verifier.h"
 
-#include <atomic>
-#include <chrono>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -16,12 +13,6 @@ namespace {
 using io::Json;
 
 constexpr size_t kMaxCandidateBytes = size_t{200} << 10;
-
-int64_t now_ms() {
-  using std::chrono::duration_cast;
-  using std::chrono::milliseconds;
-  return duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 Judgement judge_text(const std::string& candidate) {
   Judgement judgement;
@@ -67,7 +58,8 @@ Result<Verification> Verifier::verify(Workbench& workbench, const std::string& p
                                       const std::string& candidate, const Json& overrides,
                                       bool another_follows) const {
   Verification verification;
-  verification.started_ms = now_ms();
+  verification.started_ms = wall_clock_ms();
+  verification.sandboxed = sandbox_.isolates();
   verification.judgement = judge_text(candidate);
   Json record = Json::object();
   if (verification.judgement.name == "not_verified") {
@@ -76,7 +68,7 @@ Result<Verification> Verifier::verify(Workbench& workbench, const std::string& p
     verification.judgement = std::move(report.judgement);
     record = std::move(report.record);
   }
-  verification.finished_ms = now_ms();
+  verification.finished_ms = wall_clock_ms();
   const Judgement& judgement = verification.judgement;
   Json summary = {{"verdict", judgement.name},
                   {"family", judgement.family().empty() ? Json() : Json(judgement.family())},
@@ -99,63 +91,26 @@ Result<Verification> Verifier::verify(Workbench& workbench, const std::string& p
   return verification;
 }
 
-Status Verifier::verify_run(store::RunStore& store,
-                            const std::function<bool(const Progress&)>& on_verdict) const {
-  NF_TRY(const std::vector<int64_t> ids, store.unverified_traces(device_name()));
-  std::atomic<size_t> next = 0;
-  std::mutex mutex;
-  Status outcome;
-  int64_t num_done = 0;
-  bool stop = false;
+namespace {
 
-  const auto verify_trace = [&](Workbench& workbench, size_t index) -> Status {
-    const int64_t id = ids[index];
-    NF_TRY(const std::optional<store::Trace> trace, store.trace(id));
-    if (!trace) return {};
-    NF_TRY(const std::optional<store::Problem> problem, store.problem(trace->problem_id));
-    if (!problem) return error(ErrorCode::kInvalidData, "trace of an unknown problem " + trace->problem_id);
-    NF_TRY(const Json overrides, io::parse_json(problem->overrides_json));
-    const bool another_follows = next < ids.size();
-    NF_TRY(const Verification verification,
-           verify(workbench, problem->source, trace->code, overrides, another_follows));
-    store::Verdict verdict;
-    verdict.trace_id = id;
-    verdict.verdict = verification.judgement.name;
-    verdict.family = verification.judgement.family();
-    verdict.stage = verification.judgement.stage;
-    verdict.correct = verification.judgement.correct();
-    verdict.device = device_name();
-    verdict.sandboxed = sandbox_.isolates();
-    verdict.record_json = verification.record_json;
-    verdict.started_ms = verification.started_ms;
-    verdict.finished_ms = verification.finished_ms;
-    NF_RETURN_IF_ERROR(store.add_verdict(verdict));
-    const std::scoped_lock lock(mutex);
-    ++num_done;
-    if (!on_verdict({num_done, static_cast<int64_t>(ids.size()), &*trace, &verification})) stop = true;
-    return {};
-  };
-  const auto work = [&] {
-    Workbench workbench(python_, sandbox_);
-    while (true) {
-      const size_t index = next++;
-      if (index >= ids.size()) return;
-      {
-        const std::scoped_lock lock(mutex);
-        if (stop || !outcome) return;
-      }
-      if (Status status = verify_trace(workbench, index); !status) {
-        const std::scoped_lock lock(mutex);
-        outcome = std::move(status);
-        return;
-      }
-    }
-  };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < options_.num_workers; ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  return outcome;
+class LocalSession : public BackendSession {
+ public:
+  LocalSession(const Verifier& verifier, const PythonEnvironment& python, const Sandbox& sandbox)
+      : verifier_(&verifier), workbench_(python, sandbox) {}
+  Result<Verification> verify(const std::string& problem, const std::string& candidate, const Json& overrides,
+                              bool another_follows) override {
+    return verifier_->verify(workbench_, problem, candidate, overrides, another_follows);
+  }
+
+ private:
+  const Verifier* verifier_;
+  Workbench workbench_;
+};
+
+}  // namespace
+
+std::unique_ptr<BackendSession> Verifier::open_session() const {
+  return std::make_unique<LocalSession>(*this, python_, sandbox_);
 }
 
 }  // namespace nemoforge::verify

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <string>
 
 #include "base/result.h"
 #include "io/json.h"
-#include "store/run_store.h"
+#include "verify/backend.h"
 #include "verify/python_environment.h"
 #include "verify/sandbox.h"
 #include "verify/verdict.h"
@@ -20,21 +20,13 @@ enum class Device { kAuto, kInterpret, kCuda };
 struct Options {
   Device device = Device::kAuto;
   bool sandbox = true;  // false: the user gave --no-sandbox
-  int num_workers = 1;  // candidates at a time, for verify_run
+  int num_workers = 1;  // candidates at a time, for a run
   std::string version;  // of this program, for the record
-};
-
-// What was verified and how it came out; `record_json` is one line that holds everything that is stored.
-struct Verification {
-  Judgement judgement;
-  std::string record_json;
-  int64_t started_ms = 0;
-  int64_t finished_ms = 0;
 };
 
 // The machine's side of verification, found once and used for many candidates. Safe for use by several
 // threads.
-class Verifier {
+class Verifier : public Backend {
  public:
   // kUnsupported where the device or the sandbox cannot be had, kNotFound where Python's packages are
   // missing.
@@ -51,19 +43,11 @@ class Verifier {
                                             const std::string& candidate, const io::Json& overrides,
                                             bool another_follows) const;
 
-  // Verifies every trace of the run that has no verdict of this device, num_workers at a time, and stores
-  // each verdict at once. on_verdict is called, never by two threads at once, after each; it returns false to
-  // stop.
-  struct Progress {
-    int64_t num_done = 0;
-    int64_t num_total = 0;
-    const store::Trace* trace = nullptr;
-    const Verification* verification = nullptr;
-  };
-  [[nodiscard]] Status verify_run(store::RunStore& store,
-                                  const std::function<bool(const Progress&)>& on_verdict) const;
-
-  [[nodiscard]] std::string device_name() const { return "interpret"; }
+  // Keeps a workbench. The verifier must outlive it.
+  [[nodiscard]] std::unique_ptr<BackendSession> open_session() const override;
+  [[nodiscard]] std::string device_name() const override { return "interpret"; }
+  [[nodiscard]] int num_sessions() const override { return options_.num_workers; }
+  [[nodiscard]] const std::string& version() const { return options_.version; }
   [[nodiscard]] const PythonEnvironment& python() const { return python_; }
   [[nodiscard]] bool sandboxed() const { return sandbox_.isolates(); }
 

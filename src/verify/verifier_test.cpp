@@ -57,7 +57,7 @@ TEST(verifier, judges_the_traces_of_a_run_and_stores_every_verdict) {
     expected[*id] = verdict;
   }
   int64_t num_seen = 0;
-  const Status verified = make_verifier().verify_run(*store, [&](const Verifier::Progress& progress) {
+  const Status verified = make_verifier().verify_run(*store, [&](const Backend::Progress& progress) {
     ++num_seen;
     EXPECT_EQ(progress.num_total, 4);
     return true;

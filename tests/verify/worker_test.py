@@ -48,7 +48,9 @@ class Worker:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.request(method, path, body, {"Authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
-        return response.status, response.read().decode(), dict(response.getheaders())
+        answer = response.status, response.read().decode(), dict(response.getheaders())
+        connection.close()
+        return answer
 
     def health(self):
         return json.loads(self.ask("GET", "/health", key=None)[1])
@@ -105,7 +107,7 @@ class VerifyWorkerTest(unittest.TestCase):
         self.assertEqual(list(local), list(remote))
         for name in ("correct", "device", "sandboxed", "overrides", "verifier", "tags", "stage", "versions", "kernels"):
             self.assertEqual(local[name], remote[name], name)
-        # What the worker sent is what is printed, byte for byte.
+        # And it crosses as text, which the client stores as it is.
         status, body, _ = worker.ask("POST", "/v1/verify", job())
         self.assertEqual(status, 200, body)
         self.assertEqual(json.loads(json.loads(body)["record"])["verdict"], "correct_cpu")

@@ -86,9 +86,10 @@ Status run_serve(ServeConfig& config) {
 
   std::unique_ptr<server::HttpServer> http;
   server::Api api(config.api, served, engine);
-  NF_TRY(http, server::HttpServer::start(config.http, [&api](server::HttpRequest&& request,
-                                                             std::shared_ptr<server::Exchange> exchange) {
-           api.handle(std::move(request), std::move(exchange));
+  NF_TRY(http,
+         server::HttpServer::start(config.http, [&api](server::HttpRequest&& request,
+                                                       const std::shared_ptr<server::Exchange>& exchange) {
+           api.handle(std::move(request), exchange);
          }));
   spdlog::info("serving {} at {}://{}:{} ({} sequences of at most {} tokens)", config.served_model_name,
                config.http.tls ? "https" : "http", config.http.host, http->port(),

@@ -73,8 +73,8 @@ struct RunningServer {
     config.port = 0;
     if (with_tls) config.tls = make_tls();
     auto started =
-        HttpServer::start(config, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
-          api->handle(std::move(request), std::move(exchange));
+        HttpServer::start(config, [this](HttpRequest&& request, const std::shared_ptr<Exchange>& exchange) {
+          api->handle(std::move(request), exchange);
         });
     NF_CHECK(started) << started.error().message;
     http = std::move(*started);

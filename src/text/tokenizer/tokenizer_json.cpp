@@ -78,7 +78,7 @@ Status check_model_options(const Json& model) {
     return unsupported(where, "type " + type->dump());
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (const Json* value = find(model, key); value != nullptr && *value != "") {
+    if (const Json* value = find(model, key); value != nullptr && *value != Json("")) {
       return unsupported(where, std::string(key) + " " + value->dump());
     }
   }

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ["NEMOFORGE_BINARY"]
 DEMO = str(ROOT / "models" / "demo")
 NUM_PROBLEMS = 4
-NUM_SAMPLES = 40
+NUM_SAMPLES = 120  # some seconds of work for two servers, so that one can leave and return within it
 TIMEOUT_S = 300
 
 
@@ -28,6 +28,7 @@ class Process:
     def __init__(self, *arguments):
         self.process = subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.words = ""
+        self.has_ended = False
         self.changed = threading.Condition()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -37,12 +38,17 @@ class Process:
             with self.changed:
                 self.words += line
                 self.changed.notify_all()
+        with self.changed:
+            self.has_ended = True
+            self.changed.notify_all()
 
     def wait_for(self, pattern):
         with self.changed:
-            if not self.changed.wait_for(lambda: re.search(pattern, self.words), TIMEOUT_S):
+            self.changed.wait_for(lambda: self.has_ended or re.search(pattern, self.words), TIMEOUT_S)
+            found = re.search(pattern, self.words)
+            if not found:
                 raise AssertionError(f"{pattern} was never said: {self.words}")
-            return re.search(pattern, self.words)
+            return found
 
     def end(self, number=None):
         """The exit code."""
@@ -80,19 +86,21 @@ class EndpointsTest(unittest.TestCase):
             return {row[:2]: row[2:] for row in database.execute(query)}
 
     def wait_for_traces(self, run, is_enough):
+        """Until the run's rows of (endpoint, finished_ms) are enough; there may be no run yet."""
         deadline = time.monotonic() + TIMEOUT_S
-        path = self.folder / run / "run.sqlite"
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            while not is_enough(database.execute("select endpoint, finished_ms from traces").fetchall()):
-                self.assertLess(time.monotonic(), deadline)
-                threading.Event().wait(0.05)
+        rows = []
+        while not is_enough(rows):
+            self.assertLess(time.monotonic(), deadline)
+            threading.Event().wait(0.05)
+            with contextlib.suppress(sqlite3.OperationalError):
+                with contextlib.closing(sqlite3.connect(f"file:{self.folder / run / 'run.sqlite'}?mode=ro", uri=True)) as database:
+                    rows = database.execute("select endpoint, finished_ms from traces").fetchall()
 
     def test_endpoints_leave_and_return_and_the_tracer_is_killed(self):
         leaving, staying = self.serve(), self.serve()
         tracer = Process(*self.arguments("run"), "--endpoint", leaving.url, "--endpoint", staying.url, "--concurrency", "4")
         self.addCleanup(tracer.end, signal.SIGKILL)
         leaving_url = f"{leaving.url}/v1"
-        tracer.wait_for("trace ")  # its progress: the run is there
         self.wait_for_traces("run", lambda rows: any(endpoint == leaving_url for endpoint, _ in rows))
         leaving.end(signal.SIGKILL)
         tracer.wait_for(f"{leaving_url} does not answer")

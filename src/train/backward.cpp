@@ -93,7 +93,7 @@ class Pass {
     kept_.resize(static_cast<size_t>(num_layers));
   }
 
-  LossSum run(float scale, bool wants_gradients, std::span<float> token_losses) {
+  LossSum run(float scale, bool wants_gradients, std::span<float> token_losses, const LogitsTap& tap) {
     const auto num_layers = args_.config.num_hidden_layers();
     args_.backend.embedding(
         {.ids = tensors_.token_ids, .table = args_.weights.embeddings, .out = residuals_[0]});
@@ -115,7 +115,7 @@ class Pass {
                             .out = normed});
     const TensorView d_normed = wants_gradients ? zero_rows(context) : TensorView();
     const LossSum loss =
-        head_loss(context, args_.weights.lm_head, normed, batch_.targets, scale, d_normed, token_losses);
+        head_loss(context, args_.weights.lm_head, normed, batch_.targets, scale, d_normed, token_losses, tap);
     if (!wants_gradients) return loss;
     const TensorView d_residual = zero_rows(context);  // of the stream before the layer at hand
     norm_backward(residuals_.back(), args_.weights.norm_f, d_normed, d_residual);
@@ -283,9 +283,9 @@ Status check_batch(const TrainBatch& batch, const model::ModelConfig& config) {
 }
 
 LossSum run_pass(const PassArgs& args, const TrainBatch& batch, float scale, bool wants_gradients,
-                 std::span<float> token_losses) {
+                 std::span<float> token_losses, const LogitsTap& tap) {
   args.workspace.reset();
-  return Pass(args, batch).run(scale, wants_gradients, token_losses);
+  return Pass(args, batch).run(scale, wants_gradients, token_losses, tap);
 }
 
 }  // namespace nemoforge::train

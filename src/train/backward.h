@@ -33,9 +33,10 @@ struct PassArgs {
 [[nodiscard]] Status check_batch(const TrainBatch& batch, const model::ModelConfig& config);
 
 // Losses, written to token_losses where that is not empty, and, where wants_gradients, scale * their
-// gradients added to args.gradients. The batch was checked. Throws std::bad_alloc where memory does not
-// suffice.
+// gradients added to args.gradients. `tap`, where given, sees the logits. The batch was checked. Throws
+// std::bad_alloc where memory does not suffice.
 [[nodiscard]] LossSum run_pass(const PassArgs& args, const TrainBatch& batch, float scale,
-                               bool wants_gradients, std::span<float> token_losses);
+                               bool wants_gradients, std::span<float> token_losses,
+                               const LogitsTap& tap = {});
 
 }  // namespace nemoforge::train

@@ -1,5 +1,6 @@
 #include "train/checkpoint_folder.h"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <optional>
@@ -63,6 +64,18 @@ std::optional<std::string> expert_name(std::string_view fused, int64_t expert) {
          std::string(projection) + ".weight";
 }
 
+Status write_tensor(const ConstTensorView& tensor, io::SafetensorsWriter& writer) {
+  return writer.write({static_cast<const std::byte*>(tensor.raw()),
+                       static_cast<size_t>(tensor.numel() * dtype_bytes(tensor.dtype()))});
+}
+
+// The recurrence and the choice of experts, which rounding hurts most.
+bool stays_f32(std::string_view name) {
+  constexpr std::array<std::string_view, 5> kSuffixes = {".A_log", ".D", ".dt_bias", ".gate.weight",
+                                                         ".e_score_correction_bias"};
+  return std::ranges::any_of(kSuffixes, [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
+
 class Editor {
  public:
   Editor(const IsEdited& is_edited, const EditTensor& edit) : is_edited_(is_edited), edit_(edit) {}
@@ -80,7 +93,7 @@ class Editor {
 
  private:
   Status copy_one(const std::string& name, const ConstTensorView& tensor, io::SafetensorsWriter& writer) {
-    if (!is_edited_(name)) return write(tensor, writer);
+    if (!is_edited_(name)) return write_tensor(tensor, writer);
     if (!model::is_dense_float(tensor.dtype())) {
       return error(ErrorCode::kUnsupported, "tensor \"" + name + "\" is " +
                                                 std::string(dtype_name(tensor.dtype())) +
@@ -92,12 +105,7 @@ class Editor {
         edit_(name, {values.view().data<float>(), static_cast<size_t>(values.view().numel())}));
     Tensor rounded = make_host_tensor(tensor.dtype(), tensor.shape());
     model::convert_elements(values.view(), rounded.view());
-    return write(rounded.view(), writer);
-  }
-
-  static Status write(const ConstTensorView& tensor, io::SafetensorsWriter& writer) {
-    return writer.write({static_cast<const std::byte*>(tensor.raw()),
-                         static_cast<size_t>(tensor.numel() * dtype_bytes(tensor.dtype()))});
+    return write_tensor(rounded.view(), writer);
   }
 
   const IsEdited& is_edited_;
@@ -120,6 +128,26 @@ Status write_checkpoint(const std::string& source, const std::string& out, const
   for (const auto& [name, entry] : folder.tensors()) {
     NF_RETURN_IF_ERROR(editor.copy(name, entry.tensor, writer));
     entry.file->forget(entry.tensor);
+  }
+  return writer.commit();
+}
+
+Status write_new_checkpoint(const std::string& source, const std::string& out, DType dtype,
+                            const ParameterSet& set, const std::vector<FrozenTensor>& frozen) {
+  NF_RETURN_IF_ERROR(copy_companions(source, out));
+  std::vector<io::NamedTensor> tensors;
+  for (const Parameter& parameter : set.parameters) tensors.push_back({parameter.name, parameter.value});
+  for (const FrozenTensor& tensor : frozen) tensors.push_back({tensor.name, tensor.value});
+  std::vector<io::TensorSpec> specs;
+  for (const io::NamedTensor& tensor : tensors) {
+    specs.push_back({tensor.name, stays_f32(tensor.name) ? DType::kF32 : dtype, tensor.tensor.shape()});
+  }
+  NF_TRY(io::SafetensorsWriter writer,
+         io::SafetensorsWriter::create((fs::path(out) / kTensorFile).string(), specs, {{"format", "pt"}}));
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    Tensor rounded = make_host_tensor(specs[i].dtype, specs[i].shape);
+    model::convert_elements(tensors[i].tensor, rounded.view());
+    NF_RETURN_IF_ERROR(write_tensor(rounded.view(), writer));
   }
   return writer.commit();
 }

@@ -5,8 +5,12 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "tensor/dtype.h"
+#include "train/parameters.h"
+#include "train/trainable_model.h"
 
 namespace nemoforge::train {
 
@@ -23,5 +27,11 @@ using IsEdited = std::function<bool(const std::string& name)>;
 // Holds one tensor at a time. kInvalidArgument where `out` is the source.
 [[nodiscard]] Status write_checkpoint(const std::string& source, const std::string& out,
                                       const IsEdited& is_edited, const EditTensor& edit);
+
+// The same where `source` has no weights, or none that matter: configuration, tokenizer and template of
+// `source` and the model's tensors under the hub's names, rounded once to `dtype`; the state-space parameters
+// and the router stay f32. Values are in host memory.
+[[nodiscard]] Status write_new_checkpoint(const std::string& source, const std::string& out, DType dtype,
+                                          const ParameterSet& set, const std::vector<FrozenTensor>& frozen);
 
 }  // namespace nemoforge::train

@@ -82,7 +82,7 @@ Status write_event_file(const std::string& metrics_path, const std::string& even
   std::string events =
       record(wall_time(rows.empty() ? 0 : rows[0].value("time", 0.0)) + bytes_field(3, "brain.Event:2"));
   for (const io::Json& row : rows) {
-    const std::string side = row.contains("eval_loss") ? "eval/" : "train/";
+    const std::string side = row.contains("loss") ? "train/" : "eval/";
     for (const auto& [name, value] : row.items()) {
       if (!value.is_number() || name == "step" || name == "time") continue;
       events += scalar_event(row.value("time", 0.0), row.value("step", int64_t{0}), side + name,

@@ -13,11 +13,20 @@ TensorView upload_indices(const BackwardContext& context, std::span<const int32_
   return view;
 }
 
+void show_logits(const BackwardContext& context, std::span<const int32_t> rows, const TensorView& logits,
+                 const LogitsTap& tap) {
+  ops::Backend& backend = context.forward.backend;
+  std::vector<float> values(static_cast<size_t>(logits.numel()));
+  backend.synchronize();
+  backend.download(logits.raw(), values.data(), logits.numel() * dtype_bytes(DType::kF32));
+  tap(rows, values);
+}
+
 // The losses of some rows.
 std::vector<float> piece_loss(const BackwardContext& context, const ops::LinearWeight& lm_head,
                               const ConstTensorView& hidden_states, std::span<const int32_t> rows,
                               std::span<const int32_t> targets, float scale,
-                              const TensorView& d_hidden_states) {
+                              const TensorView& d_hidden_states, const LogitsTap& tap) {
   ops::Backend& backend = context.forward.backend;
   model::Workspace& workspace = context.forward.workspace;
   const model::Workspace::Scope scope(workspace);
@@ -29,6 +38,7 @@ std::vector<float> piece_loss(const BackwardContext& context, const ops::LinearW
   backend.embedding({.ids = row_ids, .table = hidden_states, .out = x});  // gathers the rows
   const TensorView logits = workspace.take(DType::kF32, {count, lm_head.out_features()});
   backend.linear({.x = x, .weight = &lm_head, .num_decode_rows = 0, .out = logits});
+  if (tap) show_logits(context, rows, logits, tap);
   const TensorView losses = workspace.take(DType::kF32, {count});
   const bool wants_gradients = static_cast<bool>(d_hidden_states);
   context.training.cross_entropy({.logits = logits,
@@ -57,7 +67,7 @@ std::vector<float> piece_loss(const BackwardContext& context, const ops::LinearW
 
 LossSum head_loss(const BackwardContext& context, const ops::LinearWeight& lm_head,
                   const ConstTensorView& hidden_states, std::span<const int32_t> targets, float scale,
-                  const TensorView& d_hidden_states, std::span<float> token_losses) {
+                  const TensorView& d_hidden_states, std::span<float> token_losses, const LogitsTap& tap) {
   std::vector<int32_t> rows;
   std::vector<int32_t> wanted;
   for (size_t row = 0; row < targets.size(); ++row) {
@@ -73,7 +83,7 @@ LossSum head_loss(const BackwardContext& context, const ops::LinearWeight& lm_he
     const auto piece = std::span(rows).subspan(begin, count);
     const std::vector<float> losses =
         piece_loss(context, lm_head, hidden_states, piece, std::span(wanted).subspan(begin, count), scale,
-                   d_hidden_states);
+                   d_hidden_states, tap);
     for (size_t i = 0; i < count; ++i) {
       sum.loss += static_cast<double>(losses[i]);
       if (!token_losses.empty()) token_losses[static_cast<size_t>(piece[i])] = losses[i];

@@ -15,10 +15,11 @@ constexpr int64_t kLogitBytes = int64_t{64} << 20;
 
 // Cross-entropy of the rows with a target. hidden_states [num_rows, hidden_size]: after the final norm.
 // d_hidden_states (like it, f32, zeros) gets scale * its gradient, and so do the head's weights; where it is
-// absent, losses are all that is computed. token_losses [num_rows], zeros at first, or empty.
+// absent, losses are all that is computed, and `tap`, where given, sees the logits. token_losses [num_rows],
+// zeros at first, or empty.
 [[nodiscard]] LossSum head_loss(const BackwardContext& context, const ops::LinearWeight& lm_head,
                                 const ConstTensorView& hidden_states, std::span<const int32_t> targets,
-                                float scale, const TensorView& d_hidden_states,
-                                std::span<float> token_losses);
+                                float scale, const TensorView& d_hidden_states, std::span<float> token_losses,
+                                const LogitsTap& tap = {});
 
 }  // namespace nemoforge::train

@@ -39,8 +39,8 @@ Status MetricsFile::begin(int64_t num_steps_done) {
   if (num_steps_done > 0) {
     NF_TRY(const std::vector<io::Json> rows, read_metrics(path_));
     for (const io::Json& row : rows) {
-      // The evaluation at the save is done again.
-      const int64_t first_dropped = row.contains("eval_loss") ? num_steps_done : num_steps_done + 1;
+      // What was measured at the save is measured again.
+      const int64_t first_dropped = row.contains("loss") ? num_steps_done + 1 : num_steps_done;
       if (row.value("step", int64_t{0}) < first_dropped) kept += io::dump_json(row) + "\n";
     }
   }
@@ -65,6 +65,14 @@ Status MetricsFile::add(const EvaluationReport& report) {
                                {"time", seconds_since_1970()},
                                {"eval_loss", report.loss},
                                {"num_targets", report.num_targets}}));
+}
+
+Status MetricsFile::add(int64_t num_steps_done, const Agreement& agreement) {
+  return append(io::dump_json({{"step", num_steps_done},
+                               {"time", seconds_since_1970()},
+                               {"serving_kl", agreement.mean_kl},
+                               {"serving_logprob_difference", agreement.max_logprob_difference},
+                               {"serving_num_tokens", agreement.num_tokens}}));
 }
 
 Status MetricsFile::append(std::string_view line) {

@@ -8,14 +8,16 @@
 
 #include "base/result.h"
 #include "io/json.h"
+#include "train/agreement.h"
 #include "train/trainer.h"
 
 namespace nemoforge::train {
 
 // A file with one object for each step ({"step", "time", "epoch", "loss", "grad_norm", "learning_rate",
 // "num_tokens", "num_targets", "tokens_per_s"}) and for each evaluation ({"step", "time", "eval_loss",
-// "num_targets"}), "step" counted in steps done, "time" in seconds since 1970. Lines are appended as they
-// come, so that others can follow.
+// "num_targets"}), and at the end of the run for what serving makes of it ({"step", "time", "serving_kl",
+// "serving_logprob_difference", "serving_num_tokens"}), "step" counted in steps done, "time" in seconds since
+// 1970. Lines are appended as they come, so that others can follow.
 class MetricsFile {
  public:
   explicit MetricsFile(std::string path) : path_(std::move(path)) {}
@@ -25,6 +27,7 @@ class MetricsFile {
   [[nodiscard]] Status begin(int64_t num_steps_done);
   [[nodiscard]] Status add(const StepReport& report);
   [[nodiscard]] Status add(const EvaluationReport& report);
+  [[nodiscard]] Status add(int64_t num_steps_done, const Agreement& agreement);
 
  private:
   Status append(std::string_view line);

@@ -1,6 +1,5 @@
 // What was trained is what is served: log-probabilities of the trainer, of the server with the adapter that
 // the trainer wrote, and of the checkpoint that it was merged into.
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -12,31 +11,12 @@
 #include "model/checkpoint_test_support.h"
 #include "model/model_test_support.h"
 #include "train/adapter_folder.h"
+#include "train/agreement.h"
 #include "train/merge.h"
 #include "train/trainable_model.h"
 
 namespace nemoforge::train {
 namespace {
-
-std::vector<double> log_softmax(std::span<const float> logits) {
-  const auto top = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - top);
-  std::vector<double> result;
-  for (const float logit : logits) result.push_back(static_cast<double>(logit) - top - std::log(sum));
-  return result;
-}
-
-// Mean over the rows of KL(a || b), nats.
-double mean_kl(const model::Logits& a, const model::Logits& b) {
-  double sum = 0;
-  for (int64_t row = 0; row < a.num_rows; ++row) {
-    const std::vector<double> log_a = log_softmax(a.row(row));
-    const std::vector<double> log_b = log_softmax(b.row(row));
-    for (size_t i = 0; i < log_a.size(); ++i) sum += std::exp(log_a[i]) * (log_a[i] - log_b[i]);
-  }
-  return sum / static_cast<double>(a.num_rows);
-}
 
 class ServingAgreement : public testing::TestWithParam<const char*> {
  protected:
@@ -57,10 +37,23 @@ class ServingAgreement : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(written.has_value());
   }
 
-  model::Logits serve(const std::string& folder, const model::LoraAdapter* adapter) {
-    auto served = model::TestModel::load(folder, DType::kF32, *backend_);
-    model::TestSequence sequence = model::TestModel::sequence(0, adapter);
-    return served.prefill(sequence, ids_, 16);
+  // Two answers in one text.
+  [[nodiscard]] SftDocument document() const {
+    SftDocument document{ids_, std::vector<bool>(ids_.size())};
+    for (size_t i = 0; i < ids_.size(); ++i) document.has_loss[i] = (i >= 8 && i < 20) || i >= 27;
+    return document;
+  }
+  [[nodiscard]] ServedModel serve(const std::string& folder, const std::string& lora) const {
+    auto served = ServedModel::load(folder, lora, *backend_);
+    EXPECT_TRUE(served.has_value());
+    return std::move(*served);
+  }
+  [[nodiscard]] Agreement compare(const TargetLogits& first, const TargetLogits& second) const {
+    const std::vector<SftDocument> documents = {document()};
+    const auto agreement = measure_agreement(documents, first, second);
+    EXPECT_TRUE(agreement.has_value());
+    EXPECT_EQ(agreement->num_tokens, 25);
+    return *agreement;
   }
 
   model::TemporaryFolder temporary_;
@@ -78,30 +71,46 @@ class ServingAgreement : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(ServingAgreement, trainer_server_and_merged_checkpoint_give_the_text_the_same_probability) {
-  TrainBatch batch{.token_ids = ids_, .targets = {}, .cu_seqlens = {0, static_cast<int32_t>(ids_.size())}};
-  for (size_t i = 0; i < ids_.size(); ++i) batch.targets.push_back(i + 1 < ids_.size() ? ids_[i + 1] : -1);
-  const std::vector<float> losses = trained_.token_losses(batch).value();
-  const auto adapter = model::LoraAdapter::load(adapter_, config_, *backend_);
-  ASSERT_TRUE(adapter.has_value());
-  const model::Logits served = serve(folder_, &*adapter);
-  double worst = 0;
-  for (size_t i = 0; i + 1 < ids_.size(); ++i) {
-    const double served_loss =
-        -log_softmax(served.row(static_cast<int64_t>(i)))[static_cast<size_t>(ids_[i + 1])];
-    worst = std::max(worst, std::abs(served_loss - static_cast<double>(losses[i])));
-  }
-  EXPECT_LT(worst, 1e-4);  // chunks of 16 rows round differently
+  ServedModel served = serve(folder_, adapter_);
+  const Agreement trained = compare(trained_logits(trained_), served_logits(served));
+  EXPECT_LT(trained.mean_kl, 1e-8);
+  EXPECT_LT(trained.max_logprob_difference, 1e-4);  // pieces and decode steps round differently
 
   const std::string merged_folder = temporary_.path("merged");
   const auto num_merged = merge_adapter(folder_, adapter_, merged_folder);
   ASSERT_TRUE(num_merged.has_value()) << num_merged.error().to_string();
-  const model::Logits merged = serve(merged_folder, nullptr);
-  const double merged_kl = mean_kl(served, merged);
-  const double base_kl = mean_kl(served, serve(folder_, nullptr));
-  RecordProperty("merged_kl", std::to_string(merged_kl));
-  RecordProperty("base_kl", std::to_string(base_kl));
-  EXPECT_LT(merged_kl, 1e-2 * base_kl);  // the rounding to the checkpoint's element type
-  EXPECT_GT(base_kl, 1e-3);
+  ServedModel merged_model = serve(merged_folder, "");
+  ServedModel base_model = serve(folder_, "");
+  const Agreement merged = compare(served_logits(served), served_logits(merged_model));
+  const Agreement base = compare(served_logits(served), served_logits(base_model));
+  EXPECT_LT(merged.mean_kl, 1e-2 * base.mean_kl);  // the rounding to the checkpoint's element type
+  EXPECT_GT(base.mean_kl, 1e-3);
+  EXPECT_GT(base.max_logprob_difference, 0.05);
+}
+
+TEST_P(ServingAgreement, compares_a_bounded_number_of_tokens) {
+  SftDocument document = this->document();
+  document.has_loss.assign(document.has_loss.size(), true);
+  const std::vector<SftDocument> documents(20, document);
+  const auto agreement = measure_agreement(documents, trained_logits(trained_), trained_logits(trained_));
+  ASSERT_TRUE(agreement.has_value());
+  EXPECT_EQ(agreement->num_tokens, kMaxComparedTokens);
+  EXPECT_EQ(agreement->mean_kl, 0);
+  EXPECT_EQ(agreement->max_logprob_difference, 0);
+}
+
+// The definition, with two outcomes: KL((1/2, 1/2) || (1/4, 3/4)) = ln(2 / sqrt(3)).
+TEST(Agreement, is_the_divergence_and_the_difference_of_the_text) {
+  const std::vector<SftDocument> documents = {{{0, 1}, {false, true}}};
+  const auto constant = [](std::vector<float> logits) -> TargetLogits {
+    return [logits](const TrainBatch& /*batch*/) -> Result<std::vector<float>> { return logits; };
+  };
+  const auto agreement = measure_agreement(documents, constant({5, 5}), constant({0, std::log(3.0f)}));
+  ASSERT_TRUE(agreement.has_value());
+  EXPECT_EQ(agreement->num_tokens, 1);
+  EXPECT_NEAR(agreement->mean_kl, std::log(2 / std::sqrt(3.0)), 1e-6);
+  EXPECT_NEAR(agreement->max_logprob_difference, std::log(1.5), 1e-6);
+  EXPECT_FALSE(measure_agreement(documents, constant({0, NAN}), constant({0, 0})).has_value());
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, ServingAgreement, testing::Values("tiny", "nano_shaped"));

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 namespace nemoforge::train {
@@ -24,5 +26,9 @@ struct LossSum {
   double loss = 0;          // nats
   int64_t num_targets = 0;  // rows with a target
 };
+
+// Sees the logits of rows with a target: their indices in the batch, ascending, and logits [rows.size(),
+// vocab_size] in host memory, valid during the call. Called for piece after piece of the rows.
+using LogitsTap = std::function<void(std::span<const int32_t> rows, std::span<const float> logits)>;
 
 }  // namespace nemoforge::train

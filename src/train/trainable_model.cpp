@@ -34,6 +34,7 @@ struct TrainableModel::State {
   std::vector<Buffer> buffers;
   ParameterSet parameters;
   std::vector<FrozenTensor> frozen;
+  std::vector<std::pair<std::string, TensorView>> frozen_values;  // those of `frozen`, to be written
   GradientMap gradients;
   Recomputation recomputation;
   double lora_dropout = 0;
@@ -73,6 +74,7 @@ struct TrainableModel::State {
   Status take_over(const NamedWeight& weight) {
     NF_TRY(const TensorView value, copy_weight(weight));
     if (is_always_frozen(weight)) {
+      frozen_values.emplace_back(weight.name, value);
       frozen.push_back({weight.name, ConstTensorView(value).reshape(weight.file_shape)});
       return {};
     }
@@ -80,7 +82,7 @@ struct TrainableModel::State {
   }
 
   Result<LossSum> run(const TrainBatch& batch, float scale, bool wants_gradients,
-                      std::span<float> token_losses) {
+                      std::span<float> token_losses, const LogitsTap& tap) {
     NF_RETURN_IF_ERROR(check_batch(batch, config));
     std::optional<LoraDropout> dropout;
     if (wants_gradients && lora_dropout > 0) dropout.emplace(*training, lora_dropout, seed, batch.pass_idx);
@@ -94,7 +96,7 @@ struct TrainableModel::State {
                         .workspace = workspace,
                         .recomputation = recomputation};
     try {
-      return run_pass(args, batch, scale, wants_gradients, token_losses);
+      return run_pass(args, batch, scale, wants_gradients, token_losses, tap);
     } catch (const std::bad_alloc&) {
       return error(ErrorCode::kResourceExhausted,
                    "not enough memory for the activations of " + std::to_string(batch.num_rows()) + " rows",
@@ -169,6 +171,26 @@ Result<TrainableModel> TrainableModel::full(const model::ModelConfig& config, mo
   return result;
 }
 
+Result<TrainableModel> TrainableModel::initial(const model::ModelConfig& config,
+                                               const Initialisation& initialisation, uint64_t seed,
+                                               ops::Backend& backend) {
+  // Weights of the right shapes, whose values are then replaced.
+  NF_TRY(model::Weights shaped, model::Weights::random(config, DType::kF32, seed, backend));
+  NF_TRY(TrainableModel result, full(config, std::move(shaped), backend));
+  uint64_t stream = 0;
+  const auto draw = [&](const std::string& name, const TensorView& value) {
+    Rng rng(seed, stream++);
+    std::vector<float> values(static_cast<size_t>(value.numel()));
+    draw_initial_weight(name, value.shape(), config, initialisation, rng, values);
+    backend.upload(values.data(), value.raw(), value.numel() * dtype_bytes(DType::kF32));
+  };
+  for (const Parameter& parameter : result.state_->parameters.parameters) {
+    draw(parameter.name, parameter.value);
+  }
+  for (const auto& [name, value] : result.state_->frozen_values) draw(name, value);
+  return result;
+}
+
 Result<TrainableModel> TrainableModel::lora(const model::ModelConfig& config, model::Weights weights,
                                             const LoraOptions& options, ops::Backend& backend) {
   if (options.rank < 1) {
@@ -213,16 +235,16 @@ TrainableModel& TrainableModel::operator=(TrainableModel&&) noexcept = default;
 TrainableModel::~TrainableModel() = default;
 
 Result<LossSum> TrainableModel::accumulate_gradients(const TrainBatch& batch, float scale) {
-  return state_->run(batch, scale, true, {});
+  return state_->run(batch, scale, true, {}, {});
 }
 
-Result<LossSum> TrainableModel::evaluate(const TrainBatch& batch) {
-  return state_->run(batch, 1, false, {});
+Result<LossSum> TrainableModel::evaluate(const TrainBatch& batch, const LogitsTap& tap) {
+  return state_->run(batch, 1, false, {}, tap);
 }
 
 Result<std::vector<float>> TrainableModel::token_losses(const TrainBatch& batch) {
   std::vector<float> losses(batch.token_ids.size());
-  NF_TRY([[maybe_unused]] const LossSum sum, state_->run(batch, 1, false, losses));
+  NF_TRY([[maybe_unused]] const LossSum sum, state_->run(batch, 1, false, losses, {}));
   return losses;
 }
 

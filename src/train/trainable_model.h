@@ -16,6 +16,7 @@
 #include "model/weights.h"
 #include "ops/backend.h"
 #include "tensor/tensor_view.h"
+#include "train/initial_weights.h"
 #include "train/parameters.h"
 #include "train/recomputation.h"
 #include "train/train_batch.h"
@@ -55,6 +56,12 @@ class TrainableModel {
   [[nodiscard]] static Result<TrainableModel> full(const model::ModelConfig& config, model::Weights weights,
                                                    ops::Backend& backend);
 
+  // As full, with weights drawn as transformers initialises a new model (initial_weights.h): they depend on
+  // the arguments alone.
+  [[nodiscard]] static Result<TrainableModel> initial(const model::ModelConfig& config,
+                                                      const Initialisation& initialisation, uint64_t seed,
+                                                      ops::Backend& backend);
+
   // A new adapter trains on frozen weights, which keep their stored element types: A uniform in
   // +-1 / sqrt(in_features) (PEFT's Kaiming initialisation with a = sqrt(5)), B zero. Parameters have PEFT's
   // per-expert names ("base_model.model.backbone.layers.1.mixer.experts.7.up_proj.lora_A.weight"). Errors as
@@ -71,8 +78,8 @@ class TrainableModel {
   // are those with dropout, where there is any. kInvalidArgument where ids, targets or cu_seqlens are out of
   // range.
   [[nodiscard]] Result<LossSum> accumulate_gradients(const TrainBatch& batch, float scale);
-  // The losses alone, without dropout.
-  [[nodiscard]] Result<LossSum> evaluate(const TrainBatch& batch);
+  // The losses alone, without dropout; `tap`, where given, sees the logits.
+  [[nodiscard]] Result<LossSum> evaluate(const TrainBatch& batch, const LogitsTap& tap = {});
   // Likewise, each row's: [num_rows], 0 where it has no target.
   [[nodiscard]] Result<std::vector<float>> token_losses(const TrainBatch& batch);
   void zero_gradients();

@@ -177,7 +177,9 @@ class Trainer {
   // Before the values change, so that a save never holds a broken step.
   Status check_health(const StepReport& report) {
     const std::string where = "step " + std::to_string(report.step);
-    const char* hint = "lower --learning-rate, or lengthen --warmup-steps; the state last saved is intact";
+    const std::string hint = std::string("lower --learning-rate, or lengthen --warmup-steps; ") +
+                             (std::filesystem::exists(options_.state_path) ? "the state last saved is intact"
+                                                                           : "no state was saved yet");
     if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
       return error(ErrorCode::kInvalidData,
                    where + ": the " + (std::isfinite(report.loss) ? "norm of the gradients" : "loss") +
@@ -189,8 +191,9 @@ class Trainer {
     num_diverging_steps_ = report.loss > limit ? num_diverging_steps_ + 1 : 0;
     if (num_diverging_steps_ < kDivergenceSteps) return {};
     return error(ErrorCode::kInvalidData,
-                 where + ": training diverges, the loss is " + std::to_string(report.loss) + " and was " +
-                     std::to_string(progress_.first_loss) + " at the first step",
+                 where + ": training diverges, the loss is " + std::to_string(report.loss) + " after " +
+                     std::to_string(progress_.first_loss) + " at the first step, for " +
+                     std::to_string(kDivergenceSteps) + " steps above " + std::to_string(limit),
                  hint);
   }
 

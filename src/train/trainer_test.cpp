@@ -180,7 +180,28 @@ TEST_F(TrainerTest, a_loss_that_is_not_finite_stops_the_run) {
   const auto report = train(*model, data_, nullptr, options_, false, {});
   ASSERT_FALSE(report.has_value());
   EXPECT_NE(report.error().message.find("step 0: the "), std::string::npos) << report.error().message;
+  EXPECT_NE(report.error().hint.find("no state was saved yet"), std::string::npos) << report.error().hint;
   EXPECT_FALSE(fs::exists(options_.state_path));
+}
+
+TEST_F(TrainerTest, a_loss_that_grows_to_several_times_the_first_stops_the_run) {
+  auto model = full();
+  ASSERT_TRUE(model.has_value());
+  options_.num_epochs = 50;
+  options_.save_every = 1;
+  // Logits three times as large after every step: wrong tokens become certain.
+  TrainerEvents events;
+  events.step = [&](const StepReport& /*report*/) -> Status {
+    const TensorView last = model->parameters().parameters.back().value;
+    for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] *= 3;
+    return {};
+  };
+  const auto report = train(*model, data_, nullptr, options_, false, events);
+  ASSERT_FALSE(report.has_value());
+  EXPECT_NE(report.error().message.find("training diverges, the loss is "), std::string::npos)
+      << report.error().to_string();
+  EXPECT_NE(report.error().hint.find("last saved is intact"), std::string::npos) << report.error().hint;
+  EXPECT_TRUE(fs::exists(options_.state_path));
 }
 
 TEST(MetricsFile, keeps_the_steps_before_the_one_that_a_run_goes_on_from) {

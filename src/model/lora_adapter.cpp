@@ -19,6 +19,8 @@ namespace nemoforge::model {
 namespace {
 
 constexpr const char* kConfigFile = "adapter_config.json";
+constexpr const char* kOtherModelHint =
+    "the adapter may be made for another model: see base_model_name_or_path in its adapter_config.json";
 constexpr const char* kTensorFile = "adapter_model.safetensors";
 
 // A linear layer that an adapter can change: what it is called, in which kind of layer, from how many
@@ -133,7 +135,10 @@ class LoraReader {
     return error(code, tensor_path_ + ": tensor \"" + tensor + "\" " + message);
   }
   tl::unexpected<Error> no_place(const std::string& tensor) const {
-    return failure(ErrorCode::kInvalidData, tensor, "matches no linear layer that nemoforge can adapt");
+    return error(
+        ErrorCode::kInvalidData,
+        tensor_path_ + ": tensor \"" + tensor + "\" matches no linear layer that nemoforge can adapt",
+        kOtherModelHint);
   }
   tl::unexpected<Error> adapted_twice(const std::string& tensor) const {
     return failure(ErrorCode::kInvalidData, tensor,
@@ -251,9 +256,11 @@ class LoraReader {
     const auto check = [&](const std::string& name, const ConstTensorView& tensor,
                            const Shape& wanted) -> Status {
       if (tensor.shape() == wanted) return {};
-      return failure(ErrorCode::kInvalidData, name,
-                     "has shape " + tensor.shape().to_string() + ", the model and rank " +
-                         std::to_string(rank) + " of " + kConfigFile + " ask for " + wanted.to_string());
+      return error(ErrorCode::kInvalidData,
+                   tensor_path_ + ": tensor \"" + name + "\" has shape " + tensor.shape().to_string() +
+                       ", the model and rank " + std::to_string(rank) + " of " + kConfigFile + " ask for " +
+                       wanted.to_string(),
+                   kOtherModelHint);
     };
     NF_RETURN_IF_ERROR(check(pair.a_name, pair.a, a));
     return check(pair.b_name, pair.b, b);

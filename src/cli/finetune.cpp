@@ -14,21 +14,23 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "cli/agreement_summary.h"
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/finetune_summary.h"
+#include "cli/sft_data.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "ops/device_choice.h"
-#include "text/chat_template.h"
-#include "text/tokenizer/tokenizer.h"
 #include "trace/checkpoint_hash.h"
 #include "train/adapter_folder.h"
+#include "train/agreement.h"
 #include "train/checkpoint_folder.h"
 #include "train/curves_page.h"
 #include "train/event_file.h"
+#include "train/initial_weights.h"
 #include "train/metrics.h"
 #include "train/recipe.h"
 #include "train/sft_dataset.h"
@@ -41,6 +43,7 @@ namespace {
 namespace fs = std::filesystem;
 
 enum class Method { kLora, kFull };
+enum class Init { kCheckpoint, kRandom };
 
 struct FinetuneCommand {
   std::string model;
@@ -50,6 +53,7 @@ struct FinetuneCommand {
   std::string out;
   std::string device = "cpu";
   Method method = Method::kLora;
+  Init init = Init::kCheckpoint;
   std::vector<std::string> lora_targets = {"attention", "mamba", "shared", "experts", "mlp"};
   train::LoraOptions lora;
   train::AdapterLayout layout = train::AdapterLayout::kPerExpert;
@@ -63,27 +67,25 @@ struct FinetuneCommand {
   bool resume = false;
 };
 
-// A learning rate that usually works where none is given: adapters start from nothing and take larger steps.
+// A learning rate that usually works where none is given: adapters and new models start from nothing
+// and take larger steps.
 constexpr double kLoraLearningRate = 2e-4;
 constexpr double kFullLearningRate = 2e-5;
+constexpr double kInitialLearningRate = 1e-3;
 
-// The text side: tokenizer, template and the documents.
 struct TrainingData {
   train::SftDataset training;
   std::optional<train::SftDataset> evaluation;
 };
 
 Result<TrainingData> read_data(const FinetuneCommand& command, const model::ModelConfig& config) {
-  NF_TRY(const text::Tokenizer tokenizer, text::Tokenizer::load(command.model));
-  NF_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::load(command.model));
-  const train::SftFormat format{&tokenizer, &chat_template, config.eos_token_ids};
   train::SftLimits limits{.max_tokens = command.max_tokens.value_or(config.max_position_embeddings),
                           .long_documents = command.long_documents};
   if (limits.max_tokens <= 0) limits.max_tokens = command.trainer.packing.micro_batch_tokens;
   TrainingData data;
-  NF_TRY(data.training, train::read_sft_dataset(command.data, format, limits));
+  NF_TRY(data.training, read_sft_data(command.model, config, command.data, limits));
   if (!command.eval_data.empty()) {
-    NF_TRY(data.evaluation, train::read_sft_dataset(command.eval_data, format, limits));
+    NF_TRY(data.evaluation, read_sft_data(command.model, config, command.eval_data, limits));
   } else if (command.eval_fraction > 0) {
     data.evaluation = train::split_off_evaluation(data.training, command.eval_fraction, command.seed);
     if (data.evaluation->documents.empty()) {
@@ -97,6 +99,10 @@ Result<TrainingData> read_data(const FinetuneCommand& command, const model::Mode
 
 Result<train::TrainableModel> make_model(const FinetuneCommand& command, const model::ModelConfig& config,
                                          ops::Backend& backend) {
+  if (command.init == Init::kRandom) {
+    NF_TRY(const train::Initialisation initialisation, train::load_initialisation(command.model));
+    return train::TrainableModel::initial(config, initialisation, command.seed, backend);
+  }
   NF_TRY(model::Weights weights, model::Weights::load(command.model, config, DType::kF32, backend));
   if (command.method == Method::kFull) {
     return train::TrainableModel::full(config, std::move(weights), backend);
@@ -140,6 +146,11 @@ Status write_full_checkpoint(const FinetuneCommand& command, const train::Parame
 }
 
 Status write_result(const FinetuneCommand& command, train::TrainableModel& model) {
+  if (command.init == Init::kRandom) {
+    NF_TRY(const train::Initialisation initialisation, train::load_initialisation(command.model));
+    return train::write_new_checkpoint(command.model, command.out, initialisation.dtype, model.parameters(),
+                                       model.frozen());
+  }
   if (command.method == Method::kFull) return write_full_checkpoint(command, model.parameters());
   return train::write_adapter(command.out, model.parameters(), model.config(), command.lora, command.layout,
                               command.model);
@@ -155,6 +166,7 @@ Result<std::string> settings_json(const FinetuneCommand& command) {
     settings["rslora"] = command.lora.use_rslora;
     settings["lora_dropout"] = command.lora.dropout;
   }
+  if (command.init == Init::kRandom) settings["init"] = "random";
   settings["eval_fraction"] = command.eval_fraction;
   return io::dump_json(settings);
 }
@@ -191,20 +203,29 @@ Status prepare_out(const FinetuneCommand& command) {
   return {};
 }
 
+double default_learning_rate(const FinetuneCommand& command) {
+  if (command.init == Init::kRandom) return kInitialLearningRate;
+  return command.method == Method::kFull ? kFullLearningRate : kLoraLearningRate;
+}
+
+std::string metrics_path(const FinetuneCommand& command) {
+  return (fs::path(command.out) / "metrics.jsonl").string();
+}
+
 // The metrics as TensorBoard and people read them.
-Status write_curves(const FinetuneCommand& command, const std::string& metrics_path) {
+Status write_curves(const FinetuneCommand& command) {
+  const std::string metrics = metrics_path(command);
   const fs::path out = command.out;
-  NF_RETURN_IF_ERROR(train::write_event_file(
-      metrics_path, (out / "tensorboard" / "events.out.tfevents.nemoforge").string()));
-  return train::write_curves_page(metrics_path, "nemoforge finetune: " + command.out,
+  NF_RETURN_IF_ERROR(
+      train::write_event_file(metrics, (out / "tensorboard" / "events.out.tfevents.nemoforge").string()));
+  return train::write_curves_page(metrics, "nemoforge finetune: " + command.out,
                                   (out / "curves.html").string());
 }
 
 // Trains with a progress bar and the metrics file.
 Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command,
                                                   train::TrainableModel& model, const TrainingData& data) {
-  const std::string metrics_path = (fs::path(command.out) / "metrics.jsonl").string();
-  train::MetricsFile metrics(metrics_path);
+  train::MetricsFile metrics(metrics_path(command));
   Status curves;
   std::unique_ptr<Progress> progress;
   std::string eval_note;
@@ -224,15 +245,29 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
     eval_note = fmt::format(", held out {:.4f}", report.loss);
     return metrics.add(report);
   };
-  events.saved = [&](int64_t /*num_steps_done*/) { curves = write_curves(command, metrics_path); };
+  events.saved = [&](int64_t /*num_steps_done*/) { curves = write_curves(command); };
   events.should_stop = interrupted;
   NF_TRY(const train::TrainingReport report,
          train::train(model, data.training, data.evaluation ? &*data.evaluation : nullptr, command.trainer,
                       command.resume, events));
   NF_RETURN_IF_ERROR(curves);
-  // Once more with the last evaluation.
-  NF_RETURN_IF_ERROR(write_curves(command, metrics_path));
   return report;
+}
+
+// Reads back what was written, and compares its probabilities of the held-out documents, or else of the
+// training documents, with those under training: the summary's line.
+Result<std::string> compare_with_serving(const FinetuneCommand& command, train::TrainableModel& model,
+                                         const TrainingData& data, int64_t num_steps_done) {
+  const bool is_lora = command.method == Method::kLora;
+  NF_TRY(train::ServedModel served, train::ServedModel::load(is_lora ? command.model : command.out,
+                                                             is_lora ? command.out : "", model.backend()));
+  const train::SftDataset& compared = data.evaluation ? *data.evaluation : data.training;
+  NF_TRY(const train::Agreement agreement,
+         train::measure_agreement(compared.documents, train::trained_logits(model),
+                                  train::served_logits(served)));
+  NF_RETURN_IF_ERROR(train::MetricsFile(metrics_path(command)).add(num_steps_done, agreement));
+  return agreement_summary("trained and served", agreement,
+                           is_lora ? kMaxKlOfSameWeights : kMaxKlOfRoundedWeights);
 }
 
 // The run for another engine, instead of the run.
@@ -252,14 +287,16 @@ Status export_recipe(const FinetuneCommand& command, const TrainingData& data) {
 
 Status run_finetune(FinetuneCommand& command) {
   NF_RETURN_IF_ERROR(read_targets(command));
+  if (command.init == Init::kRandom && (command.method != Method::kFull || command.exported)) {
+    throw CLI::ValidationError("--init", "random is for --method full, without --export");
+  }
   const auto parsed = train::parse_recomputation(command.recompute);
   if (!parsed) check_flag("--recompute", tl::unexpected(parsed.error()));
   const train::Recomputation recomputation = *parsed;
   command.trainer.state_path = (fs::path(command.out) / "run_state.safetensors").string();
   command.trainer.packing.seed = command.seed;
   command.lora.seed = command.seed;
-  command.trainer.schedule.learning_rate =
-      command.learning_rate.value_or(command.method == Method::kFull ? kFullLearningRate : kLoraLearningRate);
+  command.trainer.schedule.learning_rate = command.learning_rate.value_or(default_learning_rate(command));
   install_interrupt_handler();
   NF_RETURN_IF_ERROR(prepare_out(command));
   NF_TRY(const model::ModelConfig config, model::load_model_config(command.model));
@@ -289,7 +326,10 @@ Status run_finetune(FinetuneCommand& command) {
   if (report.last_eval_loss) {
     line += fmt::format("; held-out loss {:.4f} -> {:.4f}", *report.first_eval_loss, *report.last_eval_loss);
   }
-  return write_standard_output(line + "\n");
+  NF_TRY(const std::string agreement, compare_with_serving(command, model, data, report.num_steps_done));
+  // Once more with what was measured at the end.
+  NF_RETURN_IF_ERROR(write_curves(command));
+  return write_standard_output(line + "\n" + agreement);
 }
 
 void add_data_flags(CLI::App& app, FinetuneCommand& command) {
@@ -317,6 +357,12 @@ void add_method_flags(CLI::App& app, FinetuneCommand& command) {
   app.add_option("--method", command.method,
                  "Parameters to train; lora: an adapter on frozen weights, full: all weights")
       ->transform(one_of(std::map<std::string, Method>{{"lora", Method::kLora}, {"full", Method::kFull}}));
+  app.add_option(
+         "--init", command.init,
+         "Weights to begin with, for --method full; checkpoint: those of --model (the default), random: "
+         "new ones drawn by --seed, where --model needs no weights")
+      ->transform(
+          one_of(std::map<std::string, Init>{{"checkpoint", Init::kCheckpoint}, {"random", Init::kRandom}}));
   app.add_option("--lora-targets", command.lora_targets,
                  "Linear layers that get an adapter: attention, mamba, shared, experts, mlp")
       ->delimiter(',')
@@ -342,7 +388,7 @@ void add_method_flags(CLI::App& app, FinetuneCommand& command) {
 void add_schedule_flags(CLI::App& app, FinetuneCommand& command) {
   train::TrainerOptions& trainer = command.trainer;
   app.add_option("--learning-rate", command.learning_rate,
-                 "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)")
+                 "Peak learning rate (default: 2e-4 for lora, 2e-5 for full, 1e-3 for --init random)")
       ->check(CLI::PositiveNumber);
   app.add_option("--schedule", trainer.schedule.decay, "Decay of the learning rate (default: cosine)")
       ->transform(one_of(std::map<std::string, train::Decay>{{"constant", train::Decay::kConstant},
@@ -397,7 +443,7 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
   app.add_option("--save-every", trainer.save_every, "Number of steps between saves of the run's state")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--seed", command.seed, "Seed of the adapter's initial values and the order of the data")
+  app.add_option("--seed", command.seed, "Seed of the initial values and the order of the data")
       ->capture_default_str();
   app.add_option("--export", command.exported,
                  "Write data and recipe for nemo-automodel or megatron-bridge to --out instead of training")

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,11 @@ import tempfile
 import unittest
 
 import numpy
+import torch
 import yaml
 from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import NemotronHForCausalLM
 
 import peft_logits
 
@@ -138,6 +141,75 @@ class FinetuneTest(unittest.TestCase):
         self.assertLess(self.losses(f32)[-1], 0.8 * self.losses(f32)[0])
         numpy.testing.assert_allclose(self.losses(block), self.losses(f32), rtol=0.05)
         self.assertLess((block / "run_state.safetensors").stat().st_size, 0.55 * (f32 / "run_state.safetensors").stat().st_size)
+
+    def test_what_is_served_has_the_probabilities_that_were_trained(self):
+        adapter, merged = self.folder / "adapter", self.folder / "merged"
+        self.finetune(adapter, "--eval-fraction", 0.3)
+        measured = [json.loads(line) for line in (adapter / "metrics.jsonl").read_text().splitlines()][-1]
+        self.assertEqual(measured["step"], 4)
+        self.assertGreater(measured["serving_num_tokens"], 20)
+        self.assertLess(measured["serving_kl"], 1e-6)
+        self.assertLess(measured["serving_logprob_difference"], 1e-2)
+        said = self.output("merge", "--model", DEMO, "--lora", adapter, "--out", merged, "--check", self.data).decode()
+        match = re.search(r"adapter and merged weights: mean KL (\S+) nats, log-probabilities within (\S+), over (\d+) tokens", said)
+        self.assertIsNotNone(match, said)
+        self.assertLess(float(match[1]), 1e-2)
+        self.assertGreater(float(match[2]), 0)
+        self.assertGreater(int(match[3]), 100)
+
+    def new_model_folder(self, **changes):
+        folder = self.folder / "new_model"
+        folder.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            shutil.copy(pathlib.Path(DEMO) / name, folder)
+        config = json.loads((pathlib.Path(DEMO) / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+        return folder
+
+    def test_a_new_model_begins_as_transformers_begins(self):
+        begun = self.folder / "begun"
+        # No value moves by more than the rate, which is far below bf16's steps.
+        self.output("finetune", "--method", "full", "--init", "random", "--model", self.new_model_folder(initializer_range=0.03), "--data", self.data,
+                    "--out", begun, "--max-steps", 1, "--learning-rate", 1e-12, "--seed", 5)
+        torch.manual_seed(1)
+        expected = dict(NemotronHForCausalLM(NemotronHForCausalLM.config_class.from_pretrained(begun)).named_parameters())
+        expected.update(NemotronHForCausalLM(NemotronHForCausalLM.config_class.from_pretrained(begun)).named_buffers())
+        actual = NemotronHForCausalLM.from_pretrained(begun, dtype=torch.float32)
+        actual = {**dict(actual.named_parameters()), **dict(actual.named_buffers())}
+        self.assertEqual(actual.keys(), expected.keys())
+        for name, tensor in expected.items():
+            ours, theirs = (t.detach().float().flatten().numpy() for t in (actual[name], tensor))
+            if name.endswith("dt_bias"):  # 16 draws a layer: the range alone
+                self.assertGreaterEqual(numpy.log1p(numpy.exp(ours)).min(), 0.00099, name)
+                self.assertLessEqual(numpy.log1p(numpy.exp(ours)).max(), 0.101, name)
+                continue
+            if theirs.std() == 0 or name.endswith("A_log"):
+                numpy.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9, err_msg=name)
+                continue
+            # Five standard errors of a mean and of a standard deviation, and bf16's rounding.
+            self.assertLess(abs(ours.mean() - theirs.mean()), 5 * theirs.std() * (2 / theirs.size) ** 0.5, name)
+            self.assertLess(abs(ours.std() / theirs.std() - 1), 5 / theirs.size**0.5 + 0.004, name)
+            self.assertLess(abs(numpy.abs(ours).max() / numpy.abs(theirs).max() - 1), 0.35, name)
+
+    def test_a_new_model_learns_and_is_served(self):
+        folder, out = self.new_model_folder(), self.folder / "trained"
+        flags = ("finetune", "--method", "full", "--init", "random", "--model", folder, "--data", self.data, "--max-steps", 12, "--micro-batch-tokens",
+                 512, "--learning-rate", 0.003, "--warmup-steps", 2)
+        self.output(*flags, "--out", out)
+        losses = self.losses(out)
+        self.assertLess(abs(losses[0] - numpy.log(4096)), 0.5)  # it knows nothing
+        self.assertLess(losses[-1], 0.6 * losses[0])
+        numpy.testing.assert_allclose(self.logits(out), peft_logits.logits(str(out), self.ids), atol=1e-3)
+        self.assertEqual(self.output("generate", "--model", out, "--prompt", "Multiply", "--max-tokens", 4, "--temperature", 0),
+                         self.output("generate", "--model", out, "--prompt", "Multiply", "--max-tokens", 4, "--temperature", 0))
+        again = self.folder / "again"
+        self.output(*flags, "--out", again)
+        self.assertEqual((out / "model.safetensors").read_bytes(), (again / "model.safetensors").read_bytes())
+
+    def test_random_weights_are_for_full_training(self):
+        done = run("finetune", "--init", "random", "--model", DEMO, "--data", self.data, "--out", self.folder / "out")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--method full", done.stderr.decode())
 
     def export(self, engine, *flags):
         out = self.folder / engine

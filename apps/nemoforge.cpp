@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/problems.h"
 #include "cli/remote_commands.h"
 #include "cli/verify_worker.h"
 
@@ -50,6 +51,7 @@ int run(int argc, char** argv) {
   add_chat_command(app, outcome);
   add_trace_command(app, outcome);
   add_verify_command(app, outcome);
+  add_problems_command(app, outcome);
   add_verify_worker_command(app, outcome);
   add_dataset_command(app, outcome);
   add_report_command(app, outcome);

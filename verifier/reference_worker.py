@@ -11,6 +11,7 @@ import traceback
 import torch
 
 import problem_gate
+import problem_size
 from distributions import TIES, kernelbench_seeds, make_inputs
 from formula_noise import widened
 from frames import Channel
@@ -38,6 +39,10 @@ class Worker:
     def __init__(self):
         self._problem = None
         self._models = {}
+
+    def do_measure(self, message):
+        """What the problem needs, before anything is computed where that can be."""
+        return problem_size.measure(message["problem"], message["overrides"]), b""
 
     def do_load(self, message):
         overrides = message["overrides"]
@@ -130,6 +135,8 @@ def serve_problem(channel, message):
             reply, blob = getattr(worker, "do_" + message["command"])(message)
         except (ProblemError, UnsupportedValue) as failure:
             reply, blob = {"error": {"class": "problem", "text": str(failure)[:2000]}}, b""
+        except problem_size.TooLargeToBuild as failure:
+            reply, blob = {"error": {"class": "memory", "text": str(failure)}}, b""
         except Exception as failure:  # a problem's own code may raise anything
             text = "".join(traceback.format_exception_only(failure)).strip()
             reply, blob = {"error": {"class": "problem", "text": text[:2000]}}, b""
@@ -149,6 +156,8 @@ def main():
     while True:
         # The fork reads the channel until its problem is unloaded, and this process only after its end.
         message, _ = channel.receive()
+        if message.get("many"):
+            problem_size.share_imports()
         child = os.fork()
         if child == 0:
             try:

@@ -23,6 +23,7 @@
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/loaded_model.h"
+#include "cli/problem_check.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
 #include "store/problem_split.h"
@@ -235,6 +236,7 @@ Status run_trace(TraceCommand& command) {
   NF_TRY(const std::optional<verify::Verifier> verifier, verifier_of(command));
   if (verifier) command.trace.verify = [&] { return verify_run(command, *verifier); };
   NF_TRY(const std::vector<trace::Problem> problems, problems_of(command));
+  const ProblemCheck problem_check(problems);
   NF_TRY(const store::ProblemSplits splits, splits_of(command, problems));
   trace::PromptTemplate prompt = trace::PromptTemplate::zero_shot();
   if (!command.prompt_template.empty()) {

@@ -12,6 +12,7 @@
 #include "verify/candidate_session.h"
 #include "verify/evidence.h"
 #include "verify/evidence_record.h"
+#include "verify/problem_size.h"
 #include "verify/reference_worker.h"
 #include "verify/state_match.h"
 #include "verify/trial_plan.h"
@@ -26,7 +27,6 @@ using std::chrono::seconds;
 // Later calls may take ten times the first and some.
 constexpr auto kLoadTimeout = seconds(60);
 constexpr auto kFirstCallTimeout = seconds(120);
-constexpr int64_t kMaxTensorBytes = int64_t{1} << 30;
 constexpr int64_t kOutputSlack = int64_t{1} << 16;
 constexpr int kMaxFailures = 3;
 constexpr uint64_t kSeedMask = (uint64_t{1} << 48) - 1;
@@ -47,6 +47,7 @@ class Judge {
 
  private:
   // Steps; false: the candidate's evidence is complete as it is.
+  Result<std::optional<JudgeReport>> refuse_by_size(const std::string& problem);
   Status start(const std::string& candidate, bool another_follows);
   Status load_problem(const std::string& problem);
   Status size_arena();
@@ -83,6 +84,26 @@ class Judge {
   // Slots are tied to shapes: another shape in the same place is another slot to the candidate's process.
   std::map<std::string, int> slot_ids_;
 };
+
+// A report where this machine cannot verify the problem whatever the candidate is: nothing is run then.
+Result<std::optional<JudgeReport>> Judge::refuse_by_size(const std::string& problem) {
+  NF_RETURN_IF_ERROR(workbench_.warm_up());
+  NF_TRY(reference_, workbench_.reference());
+  NF_TRY(const std::string path, workbench_.problem_file(problem));
+  const ProblemMeasurement& measurement = reference_->measure(path, overrides_);
+  const SizeJudgement size = judge_size(measurement, workbench_.limits());
+  if (measurement.judged) {
+    record_["needs"] = to_json(*measurement.judged);
+    record_["needs"]["memory_bytes"] = size.memory_bytes;
+    record_["needs"]["candidate_s"] = size.candidate_s;
+    record_["needs"]["reference_s"] = size.reference_s;
+  }
+  if (size.size_class == SizeClass::kOk) return std::optional<JudgeReport>();
+  if (!size.too_large()) return refuse("not_verified", "the problem: " + size.reason);
+  JudgeReport report = refuse("not_verified", "problem_too_large: " + size.reason);
+  report.judgement.tags = {"problem_too_large", std::string(name_of(size.size_class))};
+  return report;
+}
 
 Status Judge::start(const std::string& candidate, bool another_follows) {
   NF_TRY(reference_, workbench_.reference());
@@ -131,7 +152,7 @@ Status Judge::size_arena() {
   slot_capacity_ = slot.end() + 4096;
   output_offset_ = 2 * slot_capacity_;
   output_room_ = total + kOutputSlack;
-  if (output_offset_ + output_room_ > kMaxTensorBytes) {
+  if (output_offset_ + output_room_ > kMaxArenaBytes) {
     return error(ErrorCode::kResourceExhausted, "the problem's tensors are too large for the interpreter",
                  "give smaller sizes with --overrides");
   }
@@ -309,6 +330,8 @@ JudgeReport Judge::conclude() {
 
 Result<JudgeReport> Judge::run(const std::string& problem, const std::string& candidate,
                                bool another_follows) {
+  NF_TRY(std::optional<JudgeReport> refusal, refuse_by_size(problem));
+  if (refusal) return std::move(*refusal);
   NF_RETURN_IF_ERROR(start(candidate, another_follows));
   if (const Status loaded = load_problem(problem); !loaded)
     return refuse("not_verified", loaded.error().to_string());

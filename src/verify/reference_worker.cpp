@@ -13,6 +13,22 @@ namespace {
 using io::Json;
 
 constexpr auto kTimeout = std::chrono::seconds(240);
+constexpr int kMeasureSeconds = 120;
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+ProblemMeasurement failed(SizeClass failure, std::string reason) {
+  ProblemMeasurement measurement;
+  measurement.failure = failure;
+  measurement.failure_reason = std::move(reason);
+  return measurement;
+}
+
+std::string key_of(const std::string& path, const Json& overrides) {
+  return path + '\n' + io::dump_json(overrides);
+}
 
 template <typename T>
 std::vector<T> take_values(std::string_view& blob, size_t count) {
@@ -24,7 +40,8 @@ std::vector<T> take_values(std::string_view& blob, size_t count) {
 
 }  // namespace
 
-Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python) {
+Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python,
+                                               const ReferenceConfinement& confinement) {
   ReferenceWorker worker;
   WorkerCommand command;
   command.argv = {python.interpreter, "-E", "-s", python.scripts + "/reference_worker.py"};
@@ -32,6 +49,12 @@ Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python) 
                          "LC_ALL=C.UTF-8",         "OMP_NUM_THREADS=1",
                          "OPENBLAS_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1",
                          "CUDA_VISIBLE_DEVICES=",  "TORCH_CPP_LOG_LEVEL=FATAL"};
+  if (confinement.sandbox != nullptr) {
+    const std::string& folder = confinement.readable_folder;
+    command = confinement.sandbox->wrap(command.argv, python, {{folder, folder}});
+  }
+  command.max_address_space_bytes = confinement.max_address_space_bytes;
+  worker.measures_many_ = confinement.measures_many;
   NF_TRY(worker.process_, WorkerProcess::start(command));
   worker.running_ = true;
   return worker;
@@ -39,11 +62,10 @@ Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python) 
 
 Result<const LoadedProblem*> ReferenceWorker::load(const std::string& path, const Json& overrides,
                                                    const Json& seeds) {
-  const std::string key = path + '\n' + io::dump_json(overrides);
+  const std::string key = key_of(path, overrides);
   if (serves_problem_ && loaded_key_ == key) return &loaded_;
   loaded_key_.clear();
-  if (serves_problem_)
-    NF_RETURN_IF_ERROR(ask({{"command", "unload"}}, nullptr).transform([](const Json&) {}));
+  NF_RETURN_IF_ERROR(unload());
   process_.forget_output();
   serves_problem_ = true;
   LoadedProblem problem;
@@ -54,6 +76,44 @@ Result<const LoadedProblem*> ReferenceWorker::load(const std::string& path, cons
   loaded_ = std::move(problem);
   loaded_key_ = key;
   return &loaded_;
+}
+
+Status ReferenceWorker::unload() {
+  loaded_key_.clear();
+  if (!serves_problem_) return {};
+  serves_problem_ = false;
+  return ask({{"command", "unload"}}, nullptr).transform([](const Json&) {});
+}
+
+const ProblemMeasurement& ReferenceWorker::measure(const std::string& path, const Json& overrides) {
+  std::string key = key_of(path, overrides);
+  if (measured_key_ == key) return measurement_;
+  measured_key_ = std::move(key);
+  if (const Status unloaded = unload(); !unloaded) {
+    return measurement_ = failed(SizeClass::kDoesNotBuild, unloaded.error().to_string());
+  }
+  process_.forget_output();
+  const Json message = {
+      {"command", "measure"}, {"problem", path}, {"overrides", overrides}, {"many", measures_many_}};
+  const auto answer = process_.exchange(message, {}, std::chrono::seconds(kMeasureSeconds));
+  if (!answer) {
+    process_.kill();
+    running_ = false;
+    const bool late = answer.error() == ExchangeFailure::kTimeout;
+    return measurement_ =
+               late ? failed(SizeClass::kTooLargeForCpu,
+                             "its sizes could not be had in " + std::to_string(kMeasureSeconds) + " s")
+                    : failed(SizeClass::kDoesNotBuild,
+                             "the process that builds it died: " + first_line(process_.standard_error()));
+  }
+  serves_problem_ = true;
+  if (answer->message.contains("error")) {
+    const Json& failure = answer->message["error"];
+    const bool memory = get<std::string>(failure, "class", "") == "memory";
+    return measurement_ = failed(memory ? SizeClass::kTooLargeForMemory : SizeClass::kDoesNotBuild,
+                                 first_line(get<std::string>(failure, "text", "")));
+  }
+  return measurement_ = read_measurement(answer->message);
 }
 
 Result<Json> ReferenceWorker::ask(const Json& message, std::string* blob) {

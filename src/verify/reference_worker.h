@@ -10,7 +10,9 @@
 #include "base/result.h"
 #include "io/json.h"
 #include "verify/comparator.h"
+#include "verify/problem_size.h"
 #include "verify/python_environment.h"
+#include "verify/sandbox.h"
 #include "verify/trial_plan.h"
 #include "verify/worker_process.h"
 
@@ -34,12 +36,21 @@ struct LoadedProblem {
   std::string init_blob;  // bytes of the constructor's tensors
 };
 
+// How the reference's process is confined; by default it is not, since a problem is trusted.
+struct ReferenceConfinement {
+  const Sandbox* sandbox = nullptr;     // in which it sees the system, Python and readable_folder
+  std::string readable_folder = {};     // with the files of the problems
+  int64_t max_address_space_bytes = 0;  // 0: no limit
+  bool measures_many = false;           // imports at its start what most measurements need
+};
+
 // Imports its libraries once; every problem is then served by a fork of that process, so that no problem
 // meets what another one left behind.
 class ReferenceWorker {
  public:
   ReferenceWorker() = default;
-  [[nodiscard]] static Result<ReferenceWorker> start(const PythonEnvironment& python);
+  [[nodiscard]] static Result<ReferenceWorker> start(const PythonEnvironment& python,
+                                                     const ReferenceConfinement& confinement = {});
   // False before start() and after a failure to answer.
   [[nodiscard]] bool running() const { return running_; }
 
@@ -48,6 +59,11 @@ class ReferenceWorker {
   [[nodiscard]] Result<const LoadedProblem*> load(const std::string& path, const io::Json& overrides,
                                                   const io::Json& seeds);
 
+  // What the problem of this file needs under these overrides, without computing it where that can be. Asked
+  // of a process of its own, so that load() finds the problem as it is. A problem that was measured last is
+  // not measured again. The answer stays until the next call.
+  [[nodiscard]] const ProblemMeasurement& measure(const std::string& path, const io::Json& overrides);
+
   // The answer to a command. An answer that does not come (kUnavailable) or says error (kInvalidData) is no
   // statement about the candidate.
   [[nodiscard]] Result<io::Json> ask(const io::Json& message, std::string* blob);
@@ -55,8 +71,13 @@ class ReferenceWorker {
   [[nodiscard]] Result<PreparedTrial> prepare(const Trial& trial);
 
  private:
+  [[nodiscard]] Status unload();
+
   WorkerProcess process_;
   bool running_ = false;
+  bool measures_many_ = false;
+  std::string measured_key_;  // path and overrides of measurement_; empty: none
+  ProblemMeasurement measurement_;
   bool serves_problem_ = false;
   std::string loaded_key_;  // path and overrides of loaded_; empty: none
   LoadedProblem loaded_;

@@ -96,7 +96,8 @@ namespace {
 class LocalSession : public BackendSession {
  public:
   LocalSession(const Verifier& verifier, const PythonEnvironment& python, const Sandbox& sandbox)
-      : verifier_(&verifier), workbench_(python, sandbox) {}
+      : verifier_(&verifier),
+        workbench_(python, sandbox, SizeLimits::of_this_machine(verifier.num_sessions())) {}
   Result<Verification> verify(const std::string& problem, const std::string& candidate, const Json& overrides,
                               bool another_follows) override {
     return verifier_->verify(workbench_, problem, candidate, overrides, another_follows);

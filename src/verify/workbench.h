@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "verify/arena.h"
+#include "verify/problem_size.h"
 #include "verify/python_environment.h"
 #include "verify/reference_worker.h"
 #include "verify/sandbox.h"
@@ -27,10 +28,14 @@ struct CandidateProcess {
 // Used by one thread, the one that made it: its processes end with that thread.
 class Workbench {
  public:
-  // The objects must outlive the workbench.
-  Workbench(const PythonEnvironment& python, const Sandbox& sandbox) : python_(&python), sandbox_(&sandbox) {}
+  // The objects must outlive the workbench. limits: beyond which no problem is tried.
+  Workbench(const PythonEnvironment& python, const Sandbox& sandbox,
+            const SizeLimits& limits = SizeLimits::of_this_machine(1))
+      : python_(&python), sandbox_(&sandbox), limits_(limits) {}
   Workbench(const Workbench&) = delete;
   Workbench& operator=(const Workbench&) = delete;
+
+  [[nodiscard]] const SizeLimits& limits() const { return limits_; }
 
   // Both processes begin with their imports, if they have not.
   [[nodiscard]] Status warm_up();
@@ -48,6 +53,7 @@ class Workbench {
 
   const PythonEnvironment* python_;
   const Sandbox* sandbox_;
+  SizeLimits limits_;
   TemporaryFolder folder_;
   ReferenceWorker reference_;
   std::optional<CandidateProcess> waiting_;

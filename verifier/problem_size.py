@@ -1,6 +1,8 @@
 """What a problem needs, in bytes and arithmetic: counted on tensors that have shapes and no memory, before anything is
 computed."""
 
+import os
+
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -69,6 +71,7 @@ class Work(TorchDispatchMode):
 
 def share_imports():
     """Imports what operators on the meta device import at their first use, for the forks of this process."""
+    os.environ.setdefault("LOGNAME", "nobody")  # it asks for the user's name, and in a sandbox there is none
     import torch._dynamo  # noqa: F401
 
 

@@ -4,24 +4,21 @@
 #include <fstream>
 
 #include <gtest/gtest.h>
-#include <unistd.h>
+
+#include "base/temporary_folder.h"
 
 namespace nemoforge::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
 class ForgeStateTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "forge-state-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    settings_.out = pattern;
+    settings_.out = folder_.path();
     settings_.model = "model";
     stage_ = {"round 1: dataset", {}, settings_.path("sft.jsonl")};
   }
-  void TearDown() override { fs::remove_all(settings_.out); }
 
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   ForgeSettings settings_;
   ForgeStage stage_;
 };
@@ -43,7 +40,7 @@ TEST_F(ForgeStateTest, a_stage_whose_output_is_gone_is_not_done) {
   ASSERT_TRUE(state.has_value());
   std::ofstream(stage_.output) << "{}\n";
   ASSERT_TRUE(state->set_done(stage_).has_value());
-  fs::remove(stage_.output);
+  std::filesystem::remove(stage_.output);
   EXPECT_FALSE(state->is_done(stage_));
 }
 

@@ -1,6 +1,5 @@
 #include "dataset/dataset.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 
@@ -9,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/sha256.h"
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "store/problem_split.h"
@@ -39,14 +39,10 @@ std::string long_text(const std::string& word, int count) {
 class DatasetTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string path = ::testing::TempDir() + "/dataset_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
     config_.run_dirs = {dir_ + "/run"};
     config_.out = dir_ + "/sft.jsonl";
     config_.nemoforge_version = "0.1.0";
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
 
   struct Sample {
     std::string problem;
@@ -117,7 +113,8 @@ class DatasetTest : public ::testing::Test {
     return names;
   }
 
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
   DatasetConfig config_;
 };
 

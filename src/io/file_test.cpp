@@ -7,26 +7,22 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "base/temporary_folder.h"
+
 namespace nemoforge::io {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A folder of the test's own, removed at the end.
 class FileTest : public testing::Test {
  protected:
-  FileTest() {
-    std::string pattern = (fs::temp_directory_path() / "nemoforge_file_test.XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-  }
-  ~FileTest() override { fs::remove_all(folder_); }
-
-  [[nodiscard]] std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  [[nodiscard]] std::string path(const std::string& name) const { return folder_.path(name); }
   [[nodiscard]] size_t num_entries() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
+    return static_cast<size_t>(
+        std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
   }
 
-  fs::path folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
 };
 
 TEST_F(FileTest, reads_what_was_written_atomically) {
@@ -54,8 +50,8 @@ TEST_F(FileTest, refuses_what_is_missing_too_large_or_not_a_file) {
   ASSERT_TRUE(write_file_atomically(path("f"), "12345"));
   EXPECT_EQ(read_file(path("f"), 4).error().code, ErrorCode::kInvalidData);
   EXPECT_TRUE(read_file(path("f"), 5));
-  EXPECT_EQ(read_file(folder_.string()).error().code, ErrorCode::kInvalidData);
-  EXPECT_EQ(MappedFile::open(folder_.string()).error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(read_file(folder_.path()).error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(MappedFile::open(folder_.path()).error().code, ErrorCode::kInvalidData);
   ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
   EXPECT_EQ(read_file(path("pipe")).error().code, ErrorCode::kInvalidData);
   EXPECT_EQ(MappedFile::open(path("pipe")).error().code, ErrorCode::kInvalidData);

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "io/safetensors_folder.h"
 
 namespace nemoforge::io {
@@ -19,13 +20,7 @@ using testing::HasSubstr;
 
 class SafetensorsTest : public testing::Test {
  protected:
-  SafetensorsTest() {
-    std::string pattern = (fs::temp_directory_path() / "nemoforge_safetensors_test.XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-  }
-  ~SafetensorsTest() override { fs::remove_all(folder_); }
-
-  [[nodiscard]] std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  [[nodiscard]] std::string path(const std::string& name) const { return folder_.path(name); }
 
   std::string write(const std::string& name, const std::string& bytes) const {
     std::ofstream(path(name), std::ios::binary) << bytes;
@@ -52,7 +47,7 @@ class SafetensorsTest : public testing::Test {
     EXPECT_EQ(opened.error().message.find('\n'), std::string::npos);
   }
 
-  fs::path folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
 };
 
 TEST_F(SafetensorsTest, reads_back_what_it_wrote) {
@@ -167,7 +162,7 @@ TEST_F(SafetensorsTest, an_abandoned_writer_leaves_no_file) {
     ASSERT_TRUE(writer->write({&byte, 1}));
     EXPECT_THROW((void)writer->commit(), InternalError);
   }
-  EXPECT_TRUE(fs::is_empty(folder_));
+  EXPECT_TRUE(fs::is_empty(folder_.path()));
 }
 
 class SafetensorsFolderTest : public SafetensorsTest {
@@ -182,7 +177,7 @@ class SafetensorsFolderTest : public SafetensorsTest {
   }
 
   void expect_folder_refused(const std::string& why) const {
-    const auto opened = SafetensorsFolder::open(folder_.string());
+    const auto opened = SafetensorsFolder::open(folder_.path());
     ASSERT_FALSE(opened);
     EXPECT_THAT(opened.error().message, HasSubstr(why));
   }
@@ -190,7 +185,7 @@ class SafetensorsFolderTest : public SafetensorsTest {
 
 TEST_F(SafetensorsFolderTest, joins_the_shards_of_an_index) {
   write_shards(R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
-  const auto opened = SafetensorsFolder::open(folder_.string());
+  const auto opened = SafetensorsFolder::open(folder_.path());
   ASSERT_TRUE(opened) << opened.error().message;
   ASSERT_EQ(opened->tensors().size(), 2u);
   EXPECT_EQ(opened->tensors().find("b")->second.file->path(), path("2.safetensors"));

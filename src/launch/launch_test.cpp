@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
+
 namespace nemoforge::launch {
 namespace {
 
@@ -15,21 +17,16 @@ using ::testing::Not;
 
 class LaunchTest : public ::testing::Test {
  protected:
-  LaunchTest() : folder_(::testing::TempDir() + "nemoforge_launch") {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~LaunchTest() override { std::filesystem::remove_all(folder_); }
-
   void write(const std::string& name, const std::string& text) const {
-    std::ofstream(folder_ + "/" + name) << text;
+    std::ofstream(dir_ + "/" + name) << text;
   }
   std::string shell(Server server, const LaunchConfig& config) const {
     const auto command = command_line(server, config);
     return command ? command->to_shell() : "error: " + command.error().to_string();
   }
 
-  std::string folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(LaunchTest, vllm_bf16_is_the_plain_command) {
@@ -116,14 +113,13 @@ TEST_F(LaunchTest, adapters_bring_their_rank_and_leave_flashinfer_out) {
   write("adapter_config.json", R"({"r": 8, "rank_pattern": {"up_proj": 24}})");
   LaunchConfig config;
   config.format = WeightFormat::kFp8;
-  config.adapters = {{"a", folder_}, {"b", folder_}};
-  EXPECT_THAT(
-      shell(Server::kVllm, config),
-      AllOf(HasSubstr("--enable-lora \\\n  --max-lora-rank 32 \\\n  --max-loras 2 \\\n"),
-            HasSubstr("--lora-modules a=" + folder_ + " b=" + folder_), Not(HasSubstr("FLASHINFER"))));
+  config.adapters = {{"a", dir_}, {"b", dir_}};
+  EXPECT_THAT(shell(Server::kVllm, config),
+              AllOf(HasSubstr("--enable-lora \\\n  --max-lora-rank 32 \\\n  --max-loras 2 \\\n"),
+                    HasSubstr("--lora-modules a=" + dir_ + " b=" + dir_), Not(HasSubstr("FLASHINFER"))));
   EXPECT_THAT(shell(Server::kSglang, config),
               AllOf(HasSubstr("--max-lora-rank 24 \\\n  --max-loras-per-batch 3 \\\n  --lora-strict-loading"),
-                    HasSubstr("--lora-paths a=" + folder_ + " b=" + folder_)));
+                    HasSubstr("--lora-paths a=" + dir_ + " b=" + dir_)));
   config.format = WeightFormat::kNvfp4;
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("error: vLLM does not serve adapters on NVFP4"));
   EXPECT_THAT(shell(Server::kSglang, config), HasSubstr("error: SGLang serves adapters on NVFP4"));
@@ -132,20 +128,20 @@ TEST_F(LaunchTest, adapters_bring_their_rank_and_leave_flashinfer_out) {
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("rank 512 at most, found 1024"));
   write("adapter_config.json", R"({"r": "x"})");
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("expected r, a positive integer"));
-  std::filesystem::remove(folder_ + "/adapter_config.json");
+  std::filesystem::remove(dir_ + "/adapter_config.json");
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("adapter_config.json"));
 }
 
 TEST_F(LaunchTest, a_folder_must_hold_the_format_that_is_asked_for) {
   LaunchConfig config;
-  config.model = folder_;
-  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("vllm serve " + folder_));
+  config.model = dir_;
+  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("vllm serve " + dir_));
   config.format = WeightFormat::kFp8;
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("expected a FP8 checkpoint, found BF16"));
   write("hf_quant_config.json", R"({"quantization": {"quant_algo": "NVFP4"}})");
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("expected a FP8 checkpoint, found NVFP4"));
   config.format = WeightFormat::kNvfp4;
-  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("vllm serve " + folder_));
+  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("vllm serve " + dir_));
   write("hf_quant_config.json", R"({"quantization": {"quant_algo": 4}})");
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("found 4"));
   config.model = "./no_such_folder";

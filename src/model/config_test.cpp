@@ -1,6 +1,5 @@
 #include "model/config.h"
 
-#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -8,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "model/shape_check.h"
 
 namespace nemoforge::model {
@@ -138,18 +138,15 @@ TEST(ModelConfig, asks_only_for_the_fields_of_the_layers_it_has) {
 }
 
 TEST(LoadModelConfig, lets_generation_config_decide_the_eos_tokens_and_names_the_file) {
-  namespace fs = std::filesystem;
-  std::string pattern = (fs::temp_directory_path() / "nemoforge_config_test.XXXXXX").string();
-  const fs::path folder = ::mkdtemp(pattern.data());
-  std::ofstream(folder / "config.json") << valid_config().dump();
-  EXPECT_EQ(load_model_config(folder.string())->eos_token_ids, (std::vector<int64_t>{2, 11}));
-  std::ofstream(folder / "generation_config.json") << R"({"eos_token_id": 7})";
-  EXPECT_EQ(load_model_config(folder.string())->eos_token_ids, (std::vector<int64_t>{7}));
-  std::ofstream(folder / "config.json") << R"({"model_type": "gpt2"})";
-  EXPECT_THAT(load_model_config(folder.string()).error().message,
-              HasSubstr((folder / "config.json").string() + ": model_type is \"gpt2\""));
-  fs::remove_all(folder);
-  EXPECT_EQ(load_model_config(folder.string()).error().code, ErrorCode::kNotFound);
+  const TemporaryFolder folder = TemporaryFolder::create().value();
+  std::ofstream(folder.path("config.json")) << valid_config().dump();
+  EXPECT_EQ(load_model_config(folder.path())->eos_token_ids, (std::vector<int64_t>{2, 11}));
+  std::ofstream(folder.path("generation_config.json")) << R"({"eos_token_id": 7})";
+  EXPECT_EQ(load_model_config(folder.path())->eos_token_ids, (std::vector<int64_t>{7}));
+  std::ofstream(folder.path("config.json")) << R"({"model_type": "gpt2"})";
+  EXPECT_THAT(load_model_config(folder.path()).error().message,
+              HasSubstr(folder.path("config.json") + ": model_type is \"gpt2\""));
+  EXPECT_EQ(load_model_config(folder.path("absent")).error().code, ErrorCode::kNotFound);
 }
 
 TEST(CheckShapes, names_the_field_that_a_device_is_too_narrow_for) {

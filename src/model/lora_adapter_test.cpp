@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "model/checkpoint_test_support.h"
 #include "model/model_test_support.h"
 
@@ -18,7 +19,7 @@ constexpr std::string_view kAdapterConfig =
 
 class LoraAdapterTest : public testing::Test {
  protected:
-  LoraAdapterTest() { folder_.write("adapter_config.json", kAdapterConfig); }
+  LoraAdapterTest() { write_text(folder_.path("adapter_config.json"), kAdapterConfig); }
 
   // A pair of rank 2 on a module of the tiny model.
   static void add_pair(TensorSet& tensors, const std::string& module, int64_t in, int64_t out,
@@ -37,13 +38,13 @@ class LoraAdapterTest : public testing::Test {
     EXPECT_THAT(adapter.error().message, HasSubstr(folder_.path()));
   }
   void expect_config_refused(const std::string& config, const std::string& message) {
-    folder_.write("adapter_config.json", config);
+    write_text(folder_.path("adapter_config.json"), config);
     TensorSet tensors;
     add_pair(tensors, "backbone.layers.2.mixer.q_proj", 8, 8);
     expect_refused(tensors, "adapter_config.json: " + message);
   }
 
-  TemporaryFolder folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   ModelConfig config_ = parse_model_config(kTinyConfig).value();
   std::unique_ptr<ops::Backend> backend_ = backend_named("cpu");
 };
@@ -71,8 +72,8 @@ TEST_F(LoraAdapterTest, counts_what_it_matched_by_class_of_module) {
 }
 
 TEST_F(LoraAdapterTest, splits_the_layout_of_target_parameters_by_expert) {
-  folder_.write(
-      "adapter_config.json",
+  write_text(
+      folder_.path("adapter_config.json"),
       R"({"peft_type": "LORA", "r": 3, "lora_alpha": 3, "target_parameters": ["mixer.experts.up_proj"]})");
   TensorSet tensors;
   add_pair(tensors, "model.layers.1.mixer.experts", 8, 6, 2 * 3);

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "model/checkpoint_test_support.h"
 #include "model/model_test_support.h"
 
@@ -18,7 +19,7 @@ using testing::HasSubstr;
 
 class WeightsTest : public testing::Test {
  protected:
-  WeightsTest() { folder_.write("config.json", kTinyConfig); }
+  WeightsTest() { write_text(folder_.path("config.json"), kTinyConfig); }
 
   // Loads the folder as it stands.
   [[nodiscard]] Result<Weights> load(DType dtype = DType::kF32) {
@@ -39,7 +40,7 @@ class WeightsTest : public testing::Test {
     EXPECT_EQ(weights.error().message.find('\n'), std::string::npos);
   }
 
-  TemporaryFolder folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   std::unique_ptr<ops::Backend> backend_ = backend_named("cpu");
 };
 
@@ -151,14 +152,14 @@ TEST_F(WeightsTest, leaves_out_multi_token_prediction) {
 TEST_F(WeightsTest, ties_the_head_to_the_embeddings_where_config_says_so) {
   std::string config(kTinyConfig);
   config.insert(1, "\"tie_word_embeddings\": true,");
-  folder_.write("config.json", config);
+  write_text(folder_.path("config.json"), config);
   TensorSet tensors = tiny_tensors();
   tensors.erase("lm_head.weight");
   auto weights = load(tensors);
   ASSERT_TRUE(weights) << weights.error().message;
   EXPECT_EQ((*weights)->lm_head.weight.raw(), (*weights)->embeddings.raw());
   EXPECT_TRUE(load(tiny_tensors())) << "a head of its own is used where there is one";
-  folder_.write("config.json", kTinyConfig);
+  write_text(folder_.path("config.json"), kTinyConfig);
   expect_refused(tensors, ErrorCode::kInvalidData, "tensor \"lm_head.weight\" of shape [10, 8] is missing");
 }
 

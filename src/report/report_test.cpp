@@ -1,12 +1,12 @@
 #include "report/report.h"
 
-#include <cstdlib>
 #include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "report/kernelbench.h"
@@ -27,16 +27,12 @@ using ::testing::SizeIs;
 class ReportTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string path = ::testing::TempDir() + "/report_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
     auto tracer = store::RunStore::open(run_dir(), store::Access::kTrace);
     auto verifier = store::RunStore::open(run_dir(), store::Access::kVerify);
     ASSERT_TRUE(tracer.has_value() && verifier.has_value());
     tracer_.emplace(std::move(*tracer));
     verifier_.emplace(std::move(*verifier));
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
   [[nodiscard]] std::string run_dir() const { return dir_ + "/run"; }
 
   struct Judged {
@@ -76,7 +72,8 @@ class ReportTest : public ::testing::Test {
     return std::move(*report);
   }
 
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
   std::optional<store::RunStore> tracer_;
   std::optional<store::RunStore> verifier_;
 };

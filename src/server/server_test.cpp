@@ -2,7 +2,6 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,8 +18,8 @@
 #include <nlohmann/json.hpp>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
-#include <unistd.h>
 
+#include "base/temporary_folder.h"
 #include "engine/engine_test_support.h"
 #include "io/json.h"
 #include "model/lora_adapter.h"
@@ -44,20 +43,17 @@ TlsContextPtr make_tls() {
   X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
   X509_set_pubkey(certificate.get(), key.get());
   NF_CHECK(X509_sign(certificate.get(), key.get(), EVP_sha256()) > 0);
-  const auto folder =
-      std::filesystem::temp_directory_path() / ("nemoforge_tls_" + std::to_string(::getpid()));
-  std::filesystem::create_directories(folder);
-  const auto write = [](const std::filesystem::path& path, const auto& print) {
+  const TemporaryFolder folder = TemporaryFolder::create().value();
+  const auto write = [](const std::string& path, const auto& print) {
     FILE* file = std::fopen(path.c_str(), "w");
     NF_CHECK(file != nullptr && print(file) == 1);
     std::fclose(file);
   };
-  write(folder / "cert.pem", [&](FILE* file) { return PEM_write_X509(file, certificate.get()); });
-  write(folder / "key.pem", [&](FILE* file) {
+  write(folder.path("cert.pem"), [&](FILE* file) { return PEM_write_X509(file, certificate.get()); });
+  write(folder.path("key.pem"), [&](FILE* file) {
     return PEM_write_PrivateKey(file, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
   });
-  auto context = load_tls_context(folder / "cert.pem", folder / "key.pem");
-  std::filesystem::remove_all(folder);
+  auto context = load_tls_context(folder.path("cert.pem"), folder.path("key.pem"));
   NF_CHECK(context) << context.error().message;
   return *context;
 }

@@ -1,11 +1,9 @@
 #include "store/problem_split.h"
 
-#include <cstdlib>
-#include <filesystem>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 
 namespace nemoforge::store {
@@ -17,13 +15,8 @@ using ::testing::Pair;
 
 class ProblemSplitTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string path = ::testing::TempDir() + "/problem_split_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(ProblemSplitTest, records_grow_and_no_problem_changes_sides) {

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/temporary_folder.h"
 #include "store/sqlite.h"
 
 namespace nemoforge::store {
@@ -22,13 +23,6 @@ using ::testing::Pair;
 
 class RunStoreTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_store_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-
   RunStore open(Access access = Access::kTrace) {
     auto store = RunStore::open(run_dir(), access, {"test", "0", "{}"});
     EXPECT_TRUE(store.has_value()) << store.error().to_string();
@@ -74,7 +68,8 @@ class RunStoreTest : public ::testing::Test {
     return verdict;
   }
 
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(RunStoreTest, gives_back_what_was_stored) {

@@ -1,12 +1,12 @@
 #include "text/chat_template.h"
 
 #include <cstdlib>
-#include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 
 namespace nemoforge::text {
@@ -22,24 +22,19 @@ struct File {
 };
 using Files = std::vector<File>;
 
-// A checkpoint's folder with these files; removed with what is in it.
+// A checkpoint's folder with these files.
 class ModelFolder {
  public:
   explicit ModelFolder(const Files& files) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_chat_XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
     for (const auto& [name, text] : files) {
-      const auto written = io::write_file_atomically(path_ + "/" + name, text);
+      const auto written = io::write_file_atomically(folder_.path(name), text);
       EXPECT_TRUE(written) << written.error().to_string();
     }
   }
-  ModelFolder(const ModelFolder&) = delete;
-  ModelFolder& operator=(const ModelFolder&) = delete;
-  ~ModelFolder() { std::filesystem::remove_all(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const std::string& path() const { return folder_.path(); }
 
  private:
-  std::string path_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
 };
 
 io::Json parse(std::string_view text) {

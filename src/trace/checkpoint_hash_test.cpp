@@ -1,12 +1,12 @@
 #include "trace/checkpoint_hash.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
 #include "base/sha256.h"
+#include "base/temporary_folder.h"
 
 namespace nemoforge::trace {
 namespace {
@@ -14,13 +14,9 @@ namespace {
 class CheckpointHashTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string path = ::testing::TempDir() + "/checkpoint_hash_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
     write("config.json", R"({"hidden_size": 8})");
     write("model.safetensors", std::string(1000, 'w'));
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(dir_ + "/" + name) << text;
   }
@@ -29,7 +25,8 @@ class CheckpointHashTest : public ::testing::Test {
     EXPECT_TRUE(hash.has_value()) << hash.error().to_string();
     return hash.value_or("");
   }
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(CheckpointHashTest, changes_with_weights_config_and_names_only) {

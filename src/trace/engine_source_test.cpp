@@ -1,13 +1,12 @@
 #include "trace/engine_source.h"
 
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/json.h"
 #include "model/model.h"
 #include "ops/device_choice.h"
@@ -33,9 +32,6 @@ std::string demo_dir() {
 class EngineSourceTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string path = ::testing::TempDir() + "/engine_source_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
     backend_ = value(ops::make_backend(ops::DeviceChoice::kCpu));
     model_ = std::make_unique<model::Model>(value(model::Model::load(demo_dir(), DType::kF32, *backend_)));
     tokenizer_ = std::make_unique<text::Tokenizer>(value(text::Tokenizer::load(demo_dir())));
@@ -51,7 +47,6 @@ class EngineSourceTest : public ::testing::Test {
     silent_.write = [](std::string_view) {};
     silent_.now_s = [] { return 0.0; };
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
 
   template <typename T>
   static T value(Result<T>&& result) {
@@ -78,7 +73,8 @@ class EngineSourceTest : public ::testing::Test {
     return traces;
   }
 
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
   std::unique_ptr<ops::Backend> backend_;
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<text::Tokenizer> tokenizer_;

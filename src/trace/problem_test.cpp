@@ -1,11 +1,12 @@
 #include "trace/problem.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "base/temporary_folder.h"
 
 namespace nemoforge::trace {
 namespace {
@@ -21,12 +22,6 @@ constexpr const char* kSource =
 
 class ProblemTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string path = ::testing::TempDir() + "/problem_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
   void write(const std::string& name, const std::string& text = kSource) const {
     const std::filesystem::path path = std::filesystem::path(dir_) / name;
     std::filesystem::create_directories(path.parent_path());
@@ -38,7 +33,8 @@ class ProblemTest : public ::testing::Test {
     for (const Problem& problem : *problems) ids.push_back(problem.id);
     return ids;
   }
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(ProblemTest, a_checkout_is_loaded_by_level_and_number) {

@@ -1,11 +1,9 @@
 #include "trace/prompt.h"
 
-#include <cstdlib>
-#include <filesystem>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 
 namespace nemoforge::trace {
@@ -46,14 +44,12 @@ TEST(Prompt, a_source_with_fences_gets_a_longer_one) {
 }
 
 TEST(Prompt, unusable_files_are_refused) {
-  std::string dir = ::testing::TempDir() + "/prompt_XXXXXX";
-  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
-  ASSERT_TRUE(io::write_file_atomically(dir + "/empty.txt", " \n"));
-  ASSERT_TRUE(io::write_file_atomically(dir + "/bytes.txt", "a\xff"));
-  EXPECT_EQ(PromptTemplate::read(dir + "/empty.txt").error().code, ErrorCode::kInvalidData);
-  EXPECT_EQ(PromptTemplate::read(dir + "/bytes.txt").error().code, ErrorCode::kInvalidData);
-  EXPECT_EQ(PromptTemplate::read(dir + "/absent.txt").error().code, ErrorCode::kNotFound);
-  std::filesystem::remove_all(dir);
+  const TemporaryFolder folder = TemporaryFolder::create().value();
+  ASSERT_TRUE(io::write_file_atomically(folder.path("empty.txt"), " \n"));
+  ASSERT_TRUE(io::write_file_atomically(folder.path("bytes.txt"), "a\xff"));
+  EXPECT_EQ(PromptTemplate::read(folder.path("empty.txt")).error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(PromptTemplate::read(folder.path("bytes.txt")).error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(PromptTemplate::read(folder.path("absent.txt")).error().code, ErrorCode::kNotFound);
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 #include "trace/trace.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 
 #include <fcntl.h>
@@ -10,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/json.h"
 #include "trace/endpoint_source.h"
 #include "trace/stub_endpoint.h"
@@ -29,9 +28,6 @@ bool never() {
 class TraceTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string path = ::testing::TempDir() + "/trace_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    dir_ = path;
     for (const char* name : {"first", "second", "third"}) {
       problems_.push_back({.id = name, .source = std::string("# ") + name, .path = name, .content_hash = ""});
     }
@@ -39,7 +35,6 @@ class TraceTest : public ::testing::Test {
     config_.seed = 5;
     config_.resume = true;
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
 
   [[nodiscard]] store::RunStore open(store::Access access = store::Access::kTrace) const {
     auto run = store::RunStore::open(dir_ + "/run", access, {.command = "trace", .nemoforge_version = "0"});
@@ -75,7 +70,8 @@ class TraceTest : public ::testing::Test {
     return traces;
   }
 
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
   std::vector<Problem> problems_;
   TraceConfig config_;
 };

@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/rng.h"
+#include "base/temporary_folder.h"
 #include "io/json.h"
 #include "io/safetensors_folder.h"
-#include "model/checkpoint_test_support.h"
 #include "model/config.h"
 #include "model/convert.h"
 #include "model/lora_adapter.h"
@@ -29,7 +29,6 @@ class AdapterFolder : public testing::Test {
   AdapterFolder() {
     options_.rank = 3;
     options_.alpha = 6;
-    fs::remove_all(folder_);
     fs::create_directories(folder_);
     for (int64_t layer = 0; layer < config_.num_hidden_layers(); ++layer) {
       switch (config_.layers[static_cast<size_t>(layer)]) {
@@ -103,7 +102,7 @@ class AdapterFolder : public testing::Test {
     return found - config_.layers.begin();
   }
 
-  model::TemporaryFolder temporary_;
+  TemporaryFolder temporary_ = TemporaryFolder::create().value();
   std::string folder_ = temporary_.path("adapter");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
   std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();

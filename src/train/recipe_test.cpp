@@ -4,8 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
-#include "model/checkpoint_test_support.h"
 
 namespace nemoforge::train {
 namespace {
@@ -31,7 +31,7 @@ class RecipeTest : public testing::Test {
   }
   std::string read(const char* file) { return io::read_file(folder_.path(file)).value(); }
 
-  model::TemporaryFolder folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   std::string data_ = folder_.path("data.jsonl");
   SftDataset training_;
   SftDataset evaluation_;

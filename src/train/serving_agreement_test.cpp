@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/rng.h"
-#include "model/checkpoint_test_support.h"
+#include "base/temporary_folder.h"
 #include "model/model_test_support.h"
 #include "train/adapter_folder.h"
 #include "train/agreement.h"
@@ -56,7 +56,7 @@ class ServingAgreement : public testing::TestWithParam<const char*> {
     return *agreement;
   }
 
-  model::TemporaryFolder temporary_;
+  TemporaryFolder temporary_ = TemporaryFolder::create().value();
   std::string folder_ = model::golden_folder(GetParam());
   std::string adapter_ = temporary_.path("adapter");
   std::unique_ptr<ops::Backend> backend_ = model::backend_named("cpu");

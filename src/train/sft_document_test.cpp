@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
-#include "model/checkpoint_test_support.h"
 #include "train/packing.h"
 #include "train/sft_dataset.h"
 
@@ -132,7 +132,7 @@ class SftDatasetTest : public testing::Test {
            "\"}]}\n";
   }
 
-  model::TemporaryFolder folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   Format format_;
 };
 

@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "base/rng.h"
+#include "base/temporary_folder.h"
 #include "io/file.h"
-#include "model/checkpoint_test_support.h"
 #include "model/config.h"
 #include "ops/device_choice.h"
 #include "train/metrics.h"
@@ -23,7 +23,6 @@ const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
 class TrainerTest : public testing::Test {
  protected:
   TrainerTest() {
-    fs::remove_all(folder_);
     fs::create_directories(folder_);
     options_.state_path = folder_ + "/run_state.safetensors";
     options_.packing = {.micro_batch_tokens = 24, .grad_accum = 2, .seed = 3};
@@ -84,7 +83,7 @@ class TrainerTest : public testing::Test {
     return collected;
   }
 
-  model::TemporaryFolder temporary_;
+  TemporaryFolder temporary_ = TemporaryFolder::create().value();
   std::string folder_ = temporary_.path("trainer");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
   std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
@@ -205,7 +204,7 @@ TEST_F(TrainerTest, a_loss_that_grows_to_several_times_the_first_stops_the_run) 
 }
 
 TEST(MetricsFile, keeps_the_steps_before_the_one_that_a_run_goes_on_from) {
-  const model::TemporaryFolder folder;
+  const TemporaryFolder folder = TemporaryFolder::create().value();
   const std::string path = folder.path("metrics.jsonl");
   MetricsFile metrics(path);
   ASSERT_TRUE(metrics.begin(0));

@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "base/temporary_folder.h"
+
 namespace nemoforge::verify {
 namespace {
 
@@ -24,16 +26,11 @@ class SandboxTest : public ::testing::Test {
     auto sandbox = Sandbox::find();
     ASSERT_TRUE(sandbox.has_value()) << sandbox.error().to_string();
     sandbox_ = *sandbox;
-    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_sandbox_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-    std::filesystem::permissions(dir_, std::filesystem::perms(0755));
     std::filesystem::create_directories(dir_ + "/scripts");
     std::ofstream(dir_ + "/secret") << "SECRET";
     std::ofstream(dir_ + "/shown") << "SHOWN";
     python_.scripts = dir_ + "/scripts";
   }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
 
   // Both outputs of a shell command in the sandbox.
   std::string run(const std::string& script) {
@@ -49,7 +46,8 @@ class SandboxTest : public ::testing::Test {
 
   Sandbox sandbox_ = Sandbox::none();
   PythonEnvironment python_;
-  std::string dir_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
+  std::string dir_ = folder_.path();
 };
 
 TEST_F(SandboxTest, reads_what_it_was_given_and_nothing_else_of_ours) {

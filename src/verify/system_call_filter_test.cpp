@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "base/temporary_folder.h"
 #include "verify/candidate_session.h"
 #include "verify/sandbox.h"
 #include "verify/workbench.h"
@@ -134,11 +135,10 @@ TEST_F(SystemCallFilterTest, covers_every_thread_of_a_worker) {
 TEST_F(SystemCallFilterTest, a_sandbox_without_it_is_no_sandbox) {
   EXPECT_TRUE(sandbox_.check_filter(python_));
   // The same worker scripts on a machine that has no filter to offer.
-  std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_filter_XXXXXX").string();
-  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-  std::filesystem::permissions(pattern, std::filesystem::perms(0755));
-  std::filesystem::copy(python_.scripts, pattern + "/verifier", std::filesystem::copy_options::recursive);
-  const std::string filter = pattern + "/verifier/seccomp_filter.py";
+  const TemporaryFolder folder = TemporaryFolder::create().value();
+  const std::string scripts = folder.path("verifier");
+  std::filesystem::copy(python_.scripts, scripts, std::filesystem::copy_options::recursive);
+  const std::string filter = scripts + "/seccomp_filter.py";
   std::ifstream original(filter);
   std::string text((std::istreambuf_iterator<char>(original)), {});
   original.close();
@@ -148,7 +148,7 @@ TEST_F(SystemCallFilterTest, a_sandbox_without_it_is_no_sandbox) {
   }
   std::ofstream(filter) << text;
   PythonEnvironment elsewhere = python_;
-  elsewhere.scripts = pattern + "/verifier";
+  elsewhere.scripts = scripts;
   const Status refused = sandbox_.check_filter(elsewhere);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
@@ -167,7 +167,6 @@ TEST_F(SystemCallFilterTest, a_sandbox_without_it_is_no_sandbox) {
   ASSERT_FALSE(met.has_value());
   EXPECT_THAT(met.error().message, StartsWith("the sandbox has no system-call filter"));
   EXPECT_EQ(record["isolation"]["system_call_filter"], false);
-  std::filesystem::remove_all(pattern);
 }
 
 }  // namespace

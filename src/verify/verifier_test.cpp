@@ -1,7 +1,5 @@
 #include "verify/verifier.h"
 
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <string>
 
@@ -9,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 
 namespace nemoforge::verify {
@@ -31,8 +30,7 @@ Verifier make_verifier() {
 
 // The whole way once, with the real Python, interpreter, compiler and sandbox.
 TEST(verifier, judges_the_traces_of_a_run_and_stores_every_verdict) {
-  std::string dir = (std::filesystem::temp_directory_path() / "nemoforge_verifier_XXXXXX").string();
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const TemporaryFolder folder = TemporaryFolder::create().value();
   const std::map<std::string, std::string> candidates = {
       {"correct_cpu", corpus_file("honest/h01_add.py")},
       {"cheating:decoy_kernel",
@@ -41,7 +39,7 @@ TEST(verifier, judges_the_traces_of_a_run_and_stores_every_verdict) {
            "        return a + b\n"},
       {"no_code", ""},
       {"compile_error", "class ModelNew(:\n"}};
-  auto store = store::RunStore::open(dir, store::Access::kTrace, {"test", "0", "{}"});
+  auto store = store::RunStore::open(folder.path(), store::Access::kTrace, {"test", "0", "{}"});
   ASSERT_TRUE(store.has_value()) << store.error().to_string();
   ASSERT_TRUE(store->add_problem(
       {"add", corpus_file("honest/problems/hp01_add.py"), "test", R"({"rows": 9, "cols": 7})"}));
@@ -71,7 +69,6 @@ TEST(verifier, judges_the_traces_of_a_run_and_stores_every_verdict) {
     EXPECT_TRUE((*stored)->sandboxed);
   }
   EXPECT_TRUE(store->unverified_traces("interpret")->empty());
-  std::filesystem::remove_all(dir);
 }
 
 TEST(verifier, a_problem_too_large_for_the_interpreter_gets_fewer_rows) {

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "io/file.h"
+#include "verify/random_name.h"
 
 namespace nemoforge::verify {
 namespace {
@@ -36,7 +37,7 @@ Status Workbench::start_candidate_process() {
   NF_RETURN_IF_ERROR(make_folder());
   CandidateProcess candidate;
   // Of the judge's own choosing, so that a candidate cannot have planted a module of this name.
-  candidate.path = folder_.path() + "/candidate_" + random_name() + ".py";
+  candidate.path = folder_.path("candidate_" + random_name() + ".py");
   NF_RETURN_IF_ERROR(io::write_file_atomically(candidate.path, ""));
   chmod(candidate.path.c_str(), 0644);
   NF_TRY(candidate.arena, Arena::create());
@@ -75,7 +76,7 @@ Result<std::string> Workbench::problem_file(const std::string& text) {
   NF_RETURN_IF_ERROR(make_folder());
   if (problem_path_.empty() || problem_text_ != text) {
     // Another name each time: what the reference has loaded may still look at its own file.
-    problem_path_ = folder_.path() + "/problem_" + random_name() + ".py";
+    problem_path_ = folder_.path("problem_" + random_name() + ".py");
     NF_RETURN_IF_ERROR(io::write_file_atomically(problem_path_, text));
     problem_text_ = text;
   }

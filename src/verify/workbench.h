@@ -8,12 +8,12 @@
 #include <string>
 
 #include "base/result.h"
+#include "base/temporary_folder.h"
 #include "verify/arena.h"
 #include "verify/problem_size.h"
 #include "verify/python_environment.h"
 #include "verify/reference_worker.h"
 #include "verify/sandbox.h"
-#include "verify/temporary_folder.h"
 #include "verify/worker_process.h"
 
 namespace nemoforge::verify {

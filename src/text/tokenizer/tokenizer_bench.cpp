@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -131,8 +132,8 @@ NF_LONG_RUN(ill_formed_utf8, [](std::size_t n) { return std::string(n, '\xFF'); 
 
 // The tokenizers package on the same text, in one string and on one thread.
 void print_package_speed() {
-  const std::string path =
-      (std::filesystem::temp_directory_path() / "nemoforge_tokenizer_bench.txt").string();
+  const TemporaryFolder folder = TemporaryFolder::create().value();
+  const std::string path = folder.path("source_code.txt");
   std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "wb"), &std::fclose);
   if (file == nullptr) return;
   std::fwrite(source_code().data(), 1, source_code().size(), file.get());
@@ -152,7 +153,6 @@ void print_package_speed() {
   const std::string command = "TOKENIZERS_PARALLELISM=false '" + python + "' -c '" + script + "' '" +
                               kSource + "/models/demo/tokenizer.json' '" + path + "'";
   if (std::system(command.c_str()) != 0) std::puts("the tokenizers package could not be run for comparison");
-  std::filesystem::remove(path);
 }
 
 }  // namespace

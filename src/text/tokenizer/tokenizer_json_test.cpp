@@ -1,5 +1,4 @@
 // What a tokenizer.json may hold, and what is refused, by name.
-#include <filesystem>
 #include <functional>
 
 #include <gmock/gmock.h>
@@ -7,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/rng.h"
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "text/tokenizer/byte_alphabet.h"
 #include "text/tokenizer/tokenizer.h"
@@ -200,14 +200,13 @@ TEST(TokenizerJson, a_pattern_that_explodes_ends_at_its_limit_and_the_rest_is_st
 }
 
 TEST(TokenizerJson, a_config_with_other_ids_than_the_tokenizer_is_refused) {
-  const std::string folder = testing::TempDir() + "/nemoforge_tokenizer_config";
-  std::filesystem::create_directories(folder);
+  const TemporaryFolder folder = TemporaryFolder::create().value();
   Json root = smallest();
   root["added_tokens"] = Json::array({added_token("<s>", 257)});
-  ASSERT_TRUE(io::write_file_atomically(folder + "/tokenizer.json", root.dump()));
+  ASSERT_TRUE(io::write_file_atomically(folder.path("tokenizer.json"), root.dump()));
   const auto load_with = [&](const char* config) {
-    EXPECT_TRUE(io::write_file_atomically(folder + "/tokenizer_config.json", config));
-    return Tokenizer::load(folder);
+    EXPECT_TRUE(io::write_file_atomically(folder.path("tokenizer_config.json"), config));
+    return Tokenizer::load(folder.path());
   };
   EXPECT_TRUE(
       load_with(R"({"added_tokens_decoder": {"257": {"content": "<s>"}}, "model_max_length": Infinity})"));
@@ -217,7 +216,7 @@ TEST(TokenizerJson, a_config_with_other_ids_than_the_tokenizer_is_refused) {
   EXPECT_THAT(other.error().message, HasSubstr("258"));
   EXPECT_FALSE(load_with(R"({"added_tokens_decoder": {"258": {"content": "<absent>"}}})"));
   EXPECT_FALSE(load_with(R"({"added_tokens_decoder": {"258": 7}})"));
-  EXPECT_FALSE(Tokenizer::load(folder + "/absent"));
+  EXPECT_FALSE(Tokenizer::load(folder.path("absent")));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // Our tokenizer against the tokenizers package itself, on tokenizers and texts made at test time.
 #include <cstdlib>
-#include <filesystem>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "text/tokenizer/stream_decoder.h"
@@ -14,16 +14,6 @@ namespace nemoforge::text {
 namespace {
 
 const std::string kSource = NEMOFORGE_SOURCE_DIR;
-
-// Removed with what is in it.
-struct TempFolder {
-  TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge_tokenizer_XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 std::string python() {
   const char* chosen = std::getenv("NEMOFORGE_PYTHON");
@@ -63,18 +53,18 @@ void compare(const Tokenizer& tokenizer, const io::Json& one) {
 }
 
 TEST(TokenizerParity, equals_the_tokenizers_package) {
-  const TempFolder folder;
+  const TemporaryFolder folder = TemporaryFolder::create().value();
   const std::string command = "'" + python() + "' '" + kSource +
                               "/tests/python/make_tokenizer_cases.py' --demo '" + kSource +
-                              "/models/demo/tokenizer.json' --out '" + folder.path + "'";
+                              "/models/demo/tokenizer.json' --out '" + folder.path() + "'";
   ASSERT_EQ(std::system(command.c_str()), 0)
       << "this test needs Python with tokenizers and mistral-common: " << command
       << "\nset NEMOFORGE_PYTHON to one that has them";
-  const auto manifest = io::read_json_file(folder.path + "/manifest.json");
+  const auto manifest = io::read_json_file(folder.path("manifest.json"));
   ASSERT_TRUE(manifest) << manifest.error().to_string();
   std::size_t num_cases = 0;
   for (const io::Json& name : *manifest) {
-    const std::string path = folder.path + "/" + name.get<std::string>();
+    const std::string path = folder.path(name.get<std::string>());
     const auto tokenizer = Tokenizer::load(path);
     ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
     const auto cases = io::read_json_file(path + "/cases.json");

@@ -1,15 +1,12 @@
-#include "verify/temporary_folder.h"
+#include "base/temporary_folder.h"
 
-#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <string_view>
+#include <system_error>
 
 #include <sys/stat.h>
 
-#include "base/rng.h"
-
-namespace nemoforge::verify {
+namespace nemoforge {
 
 TemporaryFolder::~TemporaryFolder() {
   std::error_code ignored;
@@ -17,7 +14,7 @@ TemporaryFolder::~TemporaryFolder() {
 }
 
 Result<TemporaryFolder> TemporaryFolder::create() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge-verify-XXXXXX").string();
+  std::string pattern = (std::filesystem::temp_directory_path() / "nemoforge-XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr || chmod(pattern.c_str(), 0755) != 0) {
     return error(ErrorCode::kIo, "cannot make a temporary folder " + pattern);
   }
@@ -26,12 +23,4 @@ Result<TemporaryFolder> TemporaryFolder::create() {
   return folder;
 }
 
-std::string random_name() {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  uint64_t bits = secret_seed();
-  std::string name;
-  for (int i = 0; i < 16; ++i, bits >>= 4) name += kDigits[bits & 15];
-  return name;
-}
-
-}  // namespace nemoforge::verify
+}  // namespace nemoforge

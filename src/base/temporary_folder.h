@@ -6,11 +6,11 @@
 
 #include "base/result.h"
 
-namespace nemoforge::verify {
+namespace nemoforge {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() = default;
+  TemporaryFolder() = default;  // none yet; its path is empty
   TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   TemporaryFolder& operator=(TemporaryFolder&& other) noexcept {
     std::swap(path_, other.path_);
@@ -24,12 +24,11 @@ class TemporaryFolder {
   [[nodiscard]] static Result<TemporaryFolder> create();
 
   [[nodiscard]] const std::string& path() const { return path_; }
+  // Of the file or folder `name` in it.
+  [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
 
  private:
   std::string path_;
 };
 
-// Sixteen digits that nobody can foresee.
-[[nodiscard]] std::string random_name();
-
-}  // namespace nemoforge::verify
+}  // namespace nemoforge

@@ -12,17 +12,17 @@
 
 #include "base/interrupt.h"
 #include "cli/remote_commands.h"
-#include "cli/serving_load.h"
 #include "cli/standard_input.h"
+#include "endpoint/openai_api.h"
+#include "endpoint/serving_load.h"
 #include "io/file.h"
 #include "io/json.h"
-#include "trace/http_client.h"
 
 namespace nemoforge::cli {
 namespace {
 
 struct BenchServeCommand {
-  ServingLoad load;
+  endpoint::ServingLoad load;
   std::string backend = "openai-chat";
   std::vector<int64_t> concurrencies = {1};
   std::vector<std::string> rates = {"inf"};
@@ -40,23 +40,7 @@ double read_rate(const std::string& text) {
   return rate;
 }
 
-Result<std::string> first_model(const ServingLoad& load) {
-  trace::HttpClient client;
-  client.start(0, {load.url + "/v1/models", {}, load.api_key, load.timeout_s});
-  std::vector<trace::HttpResponse> responses;
-  while (responses.empty()) responses = client.wait(1);
-  if (responses[0].status != 200)
-    return error(ErrorCode::kUnavailable, fmt::format("{}/v1/models: status {} {}", load.url,
-                                                      responses[0].status, responses[0].error));
-  NF_TRY(const io::Json list, io::parse_json(responses[0].body));
-  const auto data = list.is_object() ? list.find("data") : list.end();
-  if (!list.is_object() || data == list.end() || !data->is_array() || data->empty() ||
-      !(*data)[0].is_object() || !(*data)[0].contains("id") || !(*data)[0]["id"].is_string())
-    return error(ErrorCode::kInvalidData, load.url + "/v1/models lists no model", "name one with --model");
-  return (*data)[0]["id"].get<std::string>();
-}
-
-void add_distribution(io::Json& json, const std::string& name, const Distribution& values) {
+void add_distribution(io::Json& json, const std::string& name, const endpoint::Distribution& values) {
   json["mean_" + name + "_ms"] = values.mean;
   json["median_" + name + "_ms"] = values.median;
   json["std_" + name + "_ms"] = values.std;
@@ -65,7 +49,8 @@ void add_distribution(io::Json& json, const std::string& name, const Distributio
 }
 
 // With the names of `vllm bench serve --save-result`.
-io::Json result_json(const BenchServeCommand& command, const ServingLoad& load, const ServingReport& report) {
+io::Json result_json(const BenchServeCommand& command, const endpoint::ServingLoad& load,
+                     const endpoint::ServingReport& report) {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   const auto per_second = [&](int64_t count) {
     return report.duration_s > 0 ? static_cast<double>(count) / report.duration_s : 0.0;
@@ -101,7 +86,7 @@ constexpr const char* kTableHead =
     "ms "
     "p50      p99\n";
 
-std::string table_row(const ServingLoad& load, const ServingReport& report) {
+std::string table_row(const endpoint::ServingLoad& load, const endpoint::ServingReport& report) {
   const double duration_s = std::max(report.duration_s, 1e-9);
   return fmt::format(
       "{:11} {:7.4g} {:4} {:4} {:8.2f} {:10.1f} | {:11.2f} {:8.2f} | {:11.2f} {:8.2f} | {:10.2f} {:8.2f}\n",
@@ -113,11 +98,11 @@ std::string table_row(const ServingLoad& load, const ServingReport& report) {
 
 Status warm_up(const BenchServeCommand& command) {
   if (command.num_warmups == 0) return {};
-  ServingLoad load = command.load;
+  endpoint::ServingLoad load = command.load;
   load.num_prompts = command.num_warmups;
   load.max_concurrency = command.num_warmups;
   load.seed += 1;  // other prompts, which leave nothing in a prefix cache that helps later
-  NF_RETURN_IF_ERROR(send_load(load));
+  NF_RETURN_IF_ERROR(endpoint::send_load(load));
   return {};
 }
 
@@ -125,12 +110,11 @@ Status run_bench_serve(BenchServeCommand& command) {
   std::vector<double> rates;
   for (const std::string& rate : command.rates) rates.push_back(read_rate(rate));
   install_interrupt_handler();
-  ServingLoad& load = command.load;
-  while (load.url.ends_with('/')) load.url.pop_back();
-  if (load.url.ends_with("/v1")) load.url.resize(load.url.size() - 3);
+  endpoint::ServingLoad& load = command.load;
+  load.url = endpoint::server_root(load.url);
   load.chat = command.backend == "openai-chat";
   if (load.model.empty()) {
-    NF_TRY(load.model, first_model(load));
+    NF_TRY(load.model, endpoint::first_model(load.url, load.api_key, load.timeout_s));
   }
   NF_RETURN_IF_ERROR(warm_up(command));
   io::Json results = io::Json::array();
@@ -142,10 +126,10 @@ Status run_bench_serve(BenchServeCommand& command) {
       load.max_concurrency = concurrency;
       load.request_rate = rate;
       load.seed += 2;
-      NF_TRY(const std::vector<ServedRequest> requests, send_load(load));
-      const ServingReport report = summarize(requests);
+      NF_TRY(const std::vector<endpoint::ServedRequest> requests, endpoint::send_load(load));
+      const endpoint::ServingReport report = endpoint::summarize(requests);
       num_failed += report.failed;
-      for (const ServedRequest& request : requests)
+      for (const endpoint::ServedRequest& request : requests)
         if (first_error.empty()) first_error = request.error;
       results.push_back(result_json(command, load, report));
       NF_RETURN_IF_ERROR(write_standard_output(command.json ? io::dump_json(results.back()) + "\n"
@@ -164,7 +148,7 @@ Status run_bench_serve(BenchServeCommand& command) {
 
 void add_bench_serve_command(CLI::App& app, Outcome& outcome) {
   auto command = std::make_shared<BenchServeCommand>();
-  ServingLoad& load = command->load;
+  endpoint::ServingLoad& load = command->load;
   CLI::App* sub = add_command(*app.get_subcommand("bench"), outcome, "serve",
                               "Measure an OpenAI-compatible server under the load of many streaming clients",
                               [command] { return run_bench_serve(*command); });

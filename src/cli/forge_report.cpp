@@ -6,9 +6,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "cli/pass_rate.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "report/pass_rate.h"
 #include "store/run_store.h"
 
 namespace nemoforge::cli {
@@ -25,7 +25,7 @@ struct RoundData {
 
 struct Measurement {
   int64_t round = 0;  // 0: before training
-  PassCounts counts;
+  report::PassCounts counts;
 };
 
 Result<RoundData> read_round(const ForgeSettings& settings, int64_t round) {
@@ -38,10 +38,10 @@ Result<RoundData> read_round(const ForgeSettings& settings, int64_t round) {
 
 Result<std::vector<Measurement>> read_measurements(const ForgeSettings& settings) {
   std::vector<Measurement> all(1);
-  NF_TRY(all[0].counts, count_held_out_passes(before_run(settings)));
+  NF_TRY(all[0].counts, report::count_held_out_passes(before_run(settings)));
   for (int64_t round = 1; round <= settings.num_rounds; ++round) {
     if (!settings.measures_after(round)) continue;
-    NF_TRY(PassCounts counts, count_held_out_passes(held_out_run(settings, round)));
+    NF_TRY(report::PassCounts counts, report::count_held_out_passes(held_out_run(settings, round)));
     all.push_back({round, std::move(counts)});
   }
   return all;
@@ -57,15 +57,15 @@ void keep_common_problems(std::vector<Measurement>& all) {
   }
 }
 
-Json to_json(const Interval& interval) {
+Json to_json(const report::Interval& interval) {
   return Json::array({interval.low, interval.high});
 }
 
-std::string percent(double value, const Interval& interval) {
+std::string percent(double value, const report::Interval& interval) {
   return fmt::format("{:5.1f}% [{:.1f}, {:.1f}]", 100 * value, 100 * interval.low, 100 * interval.high);
 }
 
-std::string signed_points(double value, const Interval& interval) {
+std::string signed_points(double value, const report::Interval& interval) {
   return fmt::format("{:+5.1f} [{:.1f}, {:.1f}]", 100 * value, 100 * interval.low, 100 * interval.high);
 }
 
@@ -107,9 +107,10 @@ Result<std::string> write_forge_report(const ForgeSettings& settings) {
   keep_common_problems(all);
   NF_TRY(Json rounds, rounds_json(settings));
   std::string table;
-  PassComparison last;
+  report::PassComparison last;
   for (size_t i = 1; i < all.size(); ++i) {
-    NF_TRY(const PassComparison result, compare_passes(all[0].counts, all[i].counts, settings.seed));
+    NF_TRY(const report::PassComparison result,
+           report::compare_passes(all[0].counts, all[i].counts, settings.seed));
     if (i == 1) table += row("before", "", percent(result.before, result.before_interval), "");
     Json& round = rounds[static_cast<size_t>(all[i].round - 1)];
     const double difference = result.after - result.before;

@@ -14,11 +14,11 @@
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "cli/command.h"
-#include "cli/remote_verifier.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "store/run_store.h"
 #include "verify/verifier.h"
+#include "verify_remote/remote_verifier.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -32,7 +32,7 @@ struct VerifyConfig {
   std::string overrides;
   verify::Options options;
   BackendKind backend = BackendKind::kInterpret;
-  RemoteVerifierConfig remote;
+  verify_remote::RemoteVerifierConfig remote;
   std::string key_file;
   bool workers_given = false;
   bool json = false;
@@ -128,10 +128,11 @@ Result<std::unique_ptr<verify::Backend>> open_backend(const VerifyConfig& config
     NF_TRY(verify::Verifier verifier, verify::Verifier::create(config.options));
     return std::unique_ptr<verify::Backend>(std::make_unique<verify::Verifier>(std::move(verifier)));
   }
-  RemoteVerifierConfig remote = config.remote;
+  verify_remote::RemoteVerifierConfig remote = config.remote;
   if (config.workers_given) remote.num_workers = config.options.num_workers;
   NF_TRY(remote.api_key, backend_key(config));
-  NF_TRY(std::unique_ptr<RemoteVerifier> verifier, RemoteVerifier::connect(remote));
+  NF_TRY(std::unique_ptr<verify_remote::RemoteVerifier> verifier,
+         verify_remote::RemoteVerifier::connect(remote));
   return std::unique_ptr<verify::Backend>(std::move(verifier));
 }
 

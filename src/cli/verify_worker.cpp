@@ -12,9 +12,9 @@
 
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "cli/verify_service.h"
 #include "server/http_server.h"
 #include "verify/verifier.h"
+#include "verify_remote/verify_service.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -26,7 +26,7 @@ constexpr std::chrono::seconds kSendRest{2};
 
 struct VerifyWorkerConfig {
   server::HttpConfig http;
-  VerifyServiceConfig service;
+  verify_remote::VerifyServiceConfig service;
   verify::Options verify;
 };
 
@@ -44,7 +44,7 @@ Status run_verify_worker(VerifyWorkerConfig& config) {
                  "set NEMOFORGE_API_KEY or give --api-key");
   }
   NF_TRY(const verify::Verifier verifier, verify::Verifier::create(config.verify));
-  VerifyService service(config.service, verifier);
+  verify_remote::VerifyService service(config.service, verifier);
   NF_TRY(
       const std::unique_ptr<server::HttpServer> http,
       server::HttpServer::start(config.http, [&service](server::HttpRequest&& request,

@@ -5,29 +5,16 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "endpoint/openai_api.h"
 #include "io/json.h"
 #include "text/reasoning.h"
-#include "text/utf8.h"
 
 namespace nemoforge::trace {
 namespace {
 
+using endpoint::member;
+using endpoint::string_member;
 using io::Json;
-
-constexpr size_t kMaxErrorTextBytes = 300;
-
-// The member `key`, or null where `json` is no object or has none.
-const Json& member(const Json& json, const char* key) {
-  static const Json null;
-  if (!json.is_object()) return null;
-  const auto entry = json.find(key);
-  return entry == json.end() ? null : *entry;
-}
-
-std::string string_member(const Json& json, const char* key) {
-  const Json& value = member(json, key);
-  return value.is_string() ? value.get<std::string>() : "";
-}
 
 int64_t integer_member(const Json& json, const char* key) {
   const Json& value = member(json, key);
@@ -106,7 +93,8 @@ Result<SampledAnswer> parse_chat_completion(const std::string& body) {
   NF_TRY(const Json json, io::parse_json(body));
   const Json& choices = member(json, "choices");
   if (!choices.is_array() || choices.empty() || !member(choices[0], "message").is_object()) {
-    return error(ErrorCode::kInvalidData, "the response is no chat completion: " + api_error_text(body));
+    return error(ErrorCode::kInvalidData,
+                 "the response is no chat completion: " + endpoint::api_error_text(body));
   }
   const Json& choice = choices[0];
   SampledAnswer answer;
@@ -124,31 +112,6 @@ Result<SampledAnswer> parse_chat_completion(const std::string& body) {
   answer.num_reasoning_tokens =
       integer_member(member(usage, "completion_tokens_details"), "reasoning_tokens");
   return answer;
-}
-
-Result<std::string> parse_model_list(const std::string& body) {
-  NF_TRY(const Json json, io::parse_json(body));
-  const Json& data = member(json, "data");
-  const std::string id = data.is_array() && !data.empty() ? string_member(data[0], "id") : "";
-  if (id.empty()) {
-    return error(ErrorCode::kInvalidData, "the list of models is empty: " + api_error_text(body));
-  }
-  return id;
-}
-
-std::string api_error_text(const std::string& body) {
-  std::string text = body;
-  if (const auto json = io::parse_json(body)) {
-    const Json& failure = member(*json, "error");
-    std::string message = string_member(failure.is_object() ? failure : *json, "message");
-    if (message.empty() && failure.is_string()) message = failure.get<std::string>();
-    if (!message.empty()) text = message;
-  }
-  if (text.size() > kMaxErrorTextBytes) text = text.substr(0, kMaxErrorTextBytes) + "...";
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  }
-  return text::repair_utf8(text);
 }
 
 }  // namespace nemoforge::trace

@@ -22,10 +22,4 @@ enum class ApiExtensions { kAsked, kLeftOut };
 // is not a chat completion.
 [[nodiscard]] Result<SampledAnswer> parse_chat_completion(const std::string& body);
 
-// The id of the first model in the body of GET /models.
-[[nodiscard]] Result<std::string> parse_model_list(const std::string& body);
-
-// What a body of another status says, in at most some hundred characters.
-[[nodiscard]] std::string api_error_text(const std::string& body);
-
 }  // namespace nemoforge::trace

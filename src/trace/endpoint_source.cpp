@@ -11,8 +11,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "endpoint/http_client.h"
+#include "endpoint/openai_api.h"
 #include "trace/chat_completion.h"
-#include "trace/http_client.h"
 
 namespace nemoforge::trace {
 namespace {
@@ -46,9 +47,9 @@ Remedy remedy_for(int64_t status, ApiExtensions extensions) {
   return status >= 300 && status < 500 ? Remedy::kGiveUpRequest : Remedy::kTryAgain;
 }
 
-std::string describe(const HttpResponse& response) {
+std::string describe(const endpoint::HttpResponse& response) {
   if (!response.error.empty()) return response.error;
-  return "status " + std::to_string(response.status) + ": " + api_error_text(response.body);
+  return "status " + std::to_string(response.status) + ": " + endpoint::api_error_text(response.body);
 }
 
 }  // namespace
@@ -96,13 +97,13 @@ struct EndpointSource::State {
   std::vector<bool> reported_down;
 
   // Of one run.
-  EndpointPool pool;
+  endpoint::EndpointPool pool;
   std::map<uint64_t, Job> in_flight;
   std::deque<Job> waiting;  // to be tried again
   bool exhausted = false;   // there is no next request
   uint64_t num_started = 0;
   // Last, so that it goes first: what is in flight refers to nothing of the above, but ends with the run.
-  std::unique_ptr<HttpClient> client;
+  std::unique_ptr<endpoint::HttpClient> client;
 
   State(EndpointConfig endpoint_config, SamplingSettings sampling)
       : config(std::move(endpoint_config)),
@@ -113,8 +114,8 @@ struct EndpointSource::State {
 
   void begin_run(int64_t max_in_flight_each);
   void start_jobs(const SourceCallbacks& callbacks);
-  Status take(HttpResponse&& response, const SourceCallbacks& callbacks);
-  Status take_failure(Job&& job, const HttpResponse& response, const SourceCallbacks& callbacks);
+  Status take(endpoint::HttpResponse&& response, const SourceCallbacks& callbacks);
+  Status take_failure(Job&& job, const endpoint::HttpResponse& response, const SourceCallbacks& callbacks);
   Status check_alive() const;
   [[nodiscard]] double wait_time_s() const;
   Result<std::string> ask_model(const std::function<bool()>& stopped);
@@ -123,11 +124,11 @@ struct EndpointSource::State {
 };
 
 void EndpointSource::State::begin_run(int64_t max_in_flight_each) {
-  pool = EndpointPool(config.urls.size(), max_in_flight_each, config.backoff);
+  pool = endpoint::EndpointPool(config.urls.size(), max_in_flight_each, config.backoff);
   in_flight.clear();
   waiting.clear();
   exhausted = false;
-  client = std::make_unique<HttpClient>();
+  client = std::make_unique<endpoint::HttpClient>();
 }
 
 // Tells the user once when an endpoint goes and once when it returns.
@@ -176,7 +177,7 @@ void EndpointSource::State::start_jobs(const SourceCallbacks& callbacks) {
   }
 }
 
-Status EndpointSource::State::take(HttpResponse&& response, const SourceCallbacks& callbacks) {
+Status EndpointSource::State::take(endpoint::HttpResponse&& response, const SourceCallbacks& callbacks) {
   const auto entry = in_flight.find(response.request_id);
   NF_CHECK(entry != in_flight.end());
   Job job = std::move(entry->second);
@@ -199,7 +200,7 @@ Status EndpointSource::State::take(HttpResponse&& response, const SourceCallback
   return callbacks.done(job.request, std::move(answer));
 }
 
-Status EndpointSource::State::take_failure(Job&& job, const HttpResponse& response,
+Status EndpointSource::State::take_failure(Job&& job, const endpoint::HttpResponse& response,
                                            const SourceCallbacks& callbacks) {
   const std::string what = config.urls[job.endpoint_idx] + ": " + describe(response);
   const Remedy remedy =
@@ -257,12 +258,12 @@ Result<std::string> EndpointSource::State::ask_model(const std::function<bool()>
                                     .timeout_s = 30});
       in_flight.emplace(*endpoint_idx, Job{});
     }
-    for (const HttpResponse& response : client->wait(wait_time_s())) {
+    for (const endpoint::HttpResponse& response : client->wait(wait_time_s())) {
       const size_t endpoint_idx = response.request_id;
       in_flight.erase(endpoint_idx);
       const std::string what = config.urls[endpoint_idx] + ": " + describe(response);
       if (response.error.empty() && response.status == 200) {
-        auto model = parse_model_list(response.body);
+        auto model = endpoint::parse_model_list(response.body);
         if (!model)
           return error(model.error().code, config.urls[endpoint_idx] + ": " + model.error().message);
         return model;
@@ -305,7 +306,7 @@ Status EndpointSource::run(const SourceCallbacks& callbacks) {
   while (!callbacks.stopped()) {
     state_->start_jobs(callbacks);
     if (state_->exhausted && state_->waiting.empty() && state_->in_flight.empty()) break;
-    for (HttpResponse& response : state_->client->wait(state_->wait_time_s())) {
+    for (endpoint::HttpResponse& response : state_->client->wait(state_->wait_time_s())) {
       NF_RETURN_IF_ERROR(state_->take(std::move(response), callbacks));
     }
     NF_RETURN_IF_ERROR(state_->check_alive());

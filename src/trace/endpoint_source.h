@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "trace/endpoint_pool.h"
+#include "endpoint/endpoint_pool.h"
 #include "trace/trace_source.h"
 
 namespace nemoforge::trace {
@@ -20,7 +20,7 @@ struct EndpointConfig {
   int max_attempts = 6;     // answers that went wrong at the server, of one request
   // How long no endpoint may answer before the run is given up.
   double give_up_after_s = 600;
-  Backoff backoff;
+  endpoint::Backoff backoff;
 };
 
 // Balances the load, tries again with growing pauses, and lets endpoints leave and return. A refused request

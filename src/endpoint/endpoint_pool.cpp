@@ -1,10 +1,10 @@
-#include "trace/endpoint_pool.h"
+#include "endpoint/endpoint_pool.h"
 
 #include <algorithm>
 #include <cmath>
 #include <tuple>
 
-namespace nemoforge::trace {
+namespace nemoforge::endpoint {
 
 EndpointPool::EndpointPool(size_t num_endpoints, int64_t max_in_flight_each, Backoff backoff)
     : endpoints_(num_endpoints),
@@ -61,4 +61,4 @@ std::optional<double> EndpointPool::next_trial_in(double now_s) const {
   return soonest_s;
 }
 
-}  // namespace nemoforge::trace
+}  // namespace nemoforge::endpoint

@@ -1,4 +1,4 @@
-#include "cli/remote_verifier.h"
+#include "verify_remote/remote_verifier.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,11 +11,11 @@
 
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "cli/verify_wire.h"
-#include "trace/endpoint_pool.h"
-#include "trace/http_client.h"
+#include "endpoint/endpoint_pool.h"
+#include "endpoint/http_client.h"
+#include "verify_remote/verify_wire.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 namespace {
 
 // Workers that may be lost over one job before the job is given up.
@@ -45,7 +45,7 @@ Status pause(double seconds) {
   return {};
 }
 
-Result<trace::HttpResponse> exchange(trace::HttpClient& client, const trace::HttpRequest& request) {
+Result<endpoint::HttpResponse> exchange(endpoint::HttpClient& client, const endpoint::HttpRequest& request) {
   client.start(0, request);
   while (true) {
     auto responses = client.wait(kPollS);
@@ -54,7 +54,7 @@ Result<trace::HttpResponse> exchange(trace::HttpClient& client, const trace::Htt
   }
 }
 
-std::string describe(const trace::HttpResponse& response) {
+std::string describe(const endpoint::HttpResponse& response) {
   if (!response.error.empty()) return response.error;
   return "status " + std::to_string(response.status) + ": " + response.body.substr(0, 300);
 }
@@ -74,7 +74,7 @@ struct RemoteVerifier::State {
   std::string device;
   int num_slots = 0;
   std::mutex mutex;  // of the pool
-  trace::EndpointPool pool;
+  endpoint::EndpointPool pool;
 };
 
 namespace {
@@ -82,7 +82,7 @@ namespace {
 class RemoteSession : public verify::BackendSession {
  public:
   RemoteSession(RemoteVerifierConfig& config, const std::string& device, std::mutex& mutex,
-                trace::EndpointPool& pool)
+                endpoint::EndpointPool& pool)
       : config_(config), device_(device), mutex_(mutex), pool_(pool) {}
 
   Result<verify::Verification> verify(const std::string& problem, const std::string& candidate,
@@ -94,8 +94,8 @@ class RemoteSession : public verify::BackendSession {
   const RemoteVerifierConfig& config_;
   const std::string& device_;
   std::mutex& mutex_;
-  trace::EndpointPool& pool_;
-  trace::HttpClient client_;
+  endpoint::EndpointPool& pool_;
+  endpoint::HttpClient client_;
   std::string last_failure_;
 };
 
@@ -116,7 +116,7 @@ Result<size_t> RemoteSession::wait_for_worker() {
 Result<verify::Verification> RemoteSession::verify(const std::string& problem, const std::string& candidate,
                                                    const io::Json& overrides, bool /*another_follows*/) {
   const int64_t started_ms = verify::wall_clock_ms();
-  trace::HttpRequest request;
+  endpoint::HttpRequest request;
   request.body = verify_job_body({problem, candidate, overrides});
   request.api_key = config_.api_key;
   request.timeout_s = config_.job_timeout_s;
@@ -172,14 +172,14 @@ RemoteVerifier::~RemoteVerifier() = default;
 
 Result<std::unique_ptr<RemoteVerifier>> RemoteVerifier::connect(const RemoteVerifierConfig& config) {
   auto state = std::make_unique<State>(config);
-  trace::HttpClient client;
+  endpoint::HttpClient client;
   std::string failures;
   for (std::string& url : state->config.urls) {
     while (url.ends_with('/')) url.pop_back();
-    trace::HttpRequest request;
+    endpoint::HttpRequest request;
     request.url = url + "/health";
     request.timeout_s = kHealthTimeoutS;
-    NF_TRY(const trace::HttpResponse response, exchange(client, request));
+    NF_TRY(const endpoint::HttpResponse response, exchange(client, request));
     const auto health = io::parse_json(response.body);
     const bool answers = response.error.empty() && response.status == 200 && health && health->is_object() &&
                          health->contains("device") && (*health)["device"].is_string() &&
@@ -216,4 +216,4 @@ std::unique_ptr<verify::BackendSession> RemoteVerifier::open_session() const {
   return std::make_unique<RemoteSession>(state_->config, state_->device, state_->mutex, state_->pool);
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

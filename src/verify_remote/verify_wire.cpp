@@ -1,10 +1,10 @@
-#include "cli/verify_wire.h"
+#include "verify_remote/verify_wire.h"
 
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 namespace {
 
 using io::Json;
@@ -90,4 +90,4 @@ std::string verify_answer_body(const verify::Verification& verification) {
                         {"finished_ms", verification.finished_ms}});
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

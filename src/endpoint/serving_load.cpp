@@ -1,4 +1,4 @@
-#include "cli/serving_load.h"
+#include "endpoint/serving_load.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,10 +11,10 @@
 
 #include "base/interrupt.h"
 #include "base/rng.h"
+#include "endpoint/http_client.h"
 #include "io/json.h"
-#include "trace/http_client.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::endpoint {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -86,7 +86,7 @@ class StreamReader {
     }
   }
 
-  void finish(const trace::HttpResponse& response) {
+  void finish(const HttpResponse& response) {
     if (!response.error.empty()) {
       request_.error = response.error;
     } else if (response.status != 200) {
@@ -162,7 +162,7 @@ Result<std::vector<ServedRequest>> send_load(const ServingLoad& load) {
   // Never resized: readers point into it.
   std::vector<ServedRequest> requests(times.size());
   std::map<uint64_t, StreamReader> readers;
-  trace::HttpClient client;
+  HttpClient client;
   const auto begin = Clock::now();
   const auto now_s = [begin] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
 
@@ -171,14 +171,14 @@ Result<std::vector<ServedRequest>> send_load(const ServingLoad& load) {
     while (next < requests.size() && static_cast<int64_t>(readers.size()) < load.max_concurrency &&
            times[next] <= now_s()) {
       StreamReader& reader = readers.try_emplace(next, requests[next]).first->second;
-      trace::HttpRequest request{url, request_body(load, prompt_rng), load.api_key, load.timeout_s};
+      HttpRequest request{url, request_body(load, prompt_rng), load.api_key, load.timeout_s};
       request.on_body = [&reader, now_s](std::string_view piece) { reader.push(piece, now_s()); };
       requests[next].begin_s = now_s();
       client.start(next++, request);
     }
     double wait_s = kPoll_s;
     if (next < requests.size()) wait_s = std::clamp(times[next] - now_s(), 0.001, kPoll_s);
-    for (const trace::HttpResponse& response : client.wait(wait_s)) {
+    for (const HttpResponse& response : client.wait(wait_s)) {
       requests[response.request_id].end_s = now_s();
       readers.at(response.request_id).finish(response);
       readers.erase(response.request_id);
@@ -251,4 +251,4 @@ ServingReport summarize(const std::vector<ServedRequest>& requests) {
   return report;
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::endpoint

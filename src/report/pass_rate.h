@@ -7,7 +7,7 @@
 
 #include "base/result.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::report {
 
 struct PassCount {
   int64_t num_correct = 0;
@@ -43,4 +43,4 @@ struct PassComparison {
 [[nodiscard]] Result<PassComparison> compare_passes(const PassCounts& before, const PassCounts& after,
                                                     uint64_t seed);
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::report

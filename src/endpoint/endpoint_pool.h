@@ -8,7 +8,7 @@
 
 #include "base/rng.h"
 
-namespace nemoforge::trace {
+namespace nemoforge::endpoint {
 
 // After its n-th failure in a row an endpoint rests for base_s * 2^(n-1), at most max_s, of which a random
 // half is taken off so that clients do not come back together.
@@ -55,4 +55,4 @@ class EndpointPool {
   Rng rng_;
 };
 
-}  // namespace nemoforge::trace
+}  // namespace nemoforge::endpoint

@@ -15,7 +15,7 @@
 #include "io/json.h"
 #include "verify/backend.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 
 struct VerifyJob {
   std::string problem;
@@ -32,4 +32,4 @@ struct VerifyJob {
                                                                const std::string& device);
 [[nodiscard]] std::string verify_answer_body(const verify::Verification& verification);
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

@@ -1,4 +1,4 @@
-#include "cli/verify_service.h"
+#include "verify_remote/verify_service.h"
 
 #include <utility>
 
@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "server/api_error.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 namespace {
 
 constexpr int kRetryAfterSeconds = 2;
@@ -127,4 +127,4 @@ void VerifyService::drain() {
   }
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

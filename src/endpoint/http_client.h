@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace nemoforge::trace {
+namespace nemoforge::endpoint {
 
 struct HttpRequest {
   std::string url;
@@ -49,4 +49,4 @@ class HttpClient {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace nemoforge::trace
+}  // namespace nemoforge::endpoint

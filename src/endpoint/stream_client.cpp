@@ -1,4 +1,4 @@
-#include "cli/stream_client.h"
+#include "endpoint/stream_client.h"
 
 #include <algorithm>
 #include <array>
@@ -19,7 +19,7 @@
 #include "base/integers.h"
 #include "base/interrupt.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::endpoint {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -170,4 +170,4 @@ Result<std::vector<StreamedAnswer>> stream_all(uint16_t port, const std::string&
   return std::make_unique<StreamClient>(port, path, bodies)->run(num_connections);
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::endpoint

@@ -1,8 +1,8 @@
-#include "cli/pass_rate.h"
+#include "report/pass_rate.h"
 
 #include <gtest/gtest.h>
 
-namespace nemoforge::cli {
+namespace nemoforge::report {
 namespace {
 
 PassCounts counts(std::initializer_list<int64_t> num_correct) {
@@ -52,4 +52,4 @@ TEST(PassRate, rejects_runs_without_a_problem_in_common) {
 }
 
 }  // namespace
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::report

@@ -1,8 +1,8 @@
-#include "cli/serving_load.h"
+#include "endpoint/serving_load.h"
 
 #include <gtest/gtest.h>
 
-namespace nemoforge::cli {
+namespace nemoforge::endpoint {
 namespace {
 
 TEST(ServingLoad, percentiles_lie_between_ranks) {
@@ -44,4 +44,4 @@ TEST(ServingLoad, an_endpoint_that_is_not_there_is_an_error) {
 }
 
 }  // namespace
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::endpoint

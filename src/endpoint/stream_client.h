@@ -9,7 +9,7 @@
 
 #include "base/result.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::endpoint {
 
 struct StreamedAnswer {
   std::vector<std::chrono::steady_clock::time_point> arrivals;  // of each event's first byte, [DONE] left out
@@ -23,4 +23,4 @@ struct StreamedAnswer {
                                                              const std::vector<std::string>& bodies,
                                                              size_t num_connections);
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::endpoint

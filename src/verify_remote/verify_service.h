@@ -11,12 +11,12 @@
 #include <thread>
 #include <vector>
 
-#include "cli/verify_wire.h"
 #include "server/access.h"
 #include "server/http_exchange.h"
 #include "verify/backend.h"
+#include "verify_remote/verify_wire.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 
 struct VerifyServiceConfig {
   std::vector<std::string> api_keys;  // none: everyone may ask
@@ -61,4 +61,4 @@ class VerifyService {
   std::vector<std::thread> slots_;
 };
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

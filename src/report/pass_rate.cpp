@@ -1,4 +1,4 @@
-#include "cli/pass_rate.h"
+#include "report/pass_rate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "store/problem_split.h"
 #include "store/run_store.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::report {
 namespace {
 
 constexpr int kNumResamples = 10000;
@@ -38,7 +38,7 @@ Result<PassCounts> count_held_out_passes(const std::string& run_dir) {
     if (split == splits.end() || split->second != store::Split::kHeldOut) return true;
     if (!judged.verdict) {
       ++num_unverified;
-    } else if (report::is_about_candidate(judged.verdict->verdict)) {
+    } else if (is_about_candidate(judged.verdict->verdict)) {
       PassCount& count = counts[judged.trace.problem_id];
       ++count.num_samples;
       if (judged.verdict->correct) ++count.num_correct;
@@ -93,4 +93,4 @@ Result<PassComparison> compare_passes(const PassCounts& before, const PassCounts
   return result;
 }
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::report

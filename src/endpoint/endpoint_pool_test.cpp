@@ -1,9 +1,9 @@
-#include "trace/endpoint_pool.h"
+#include "endpoint/endpoint_pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace nemoforge::trace {
+namespace nemoforge::endpoint {
 namespace {
 
 using ::testing::AllOf;
@@ -65,4 +65,4 @@ TEST(EndpointPool, the_others_take_over_and_the_wish_of_a_server_counts) {
 }
 
 }  // namespace
-}  // namespace nemoforge::trace
+}  // namespace nemoforge::endpoint

@@ -9,7 +9,7 @@
 #include "base/result.h"
 #include "verify/backend.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::verify_remote {
 
 struct RemoteVerifierConfig {
   std::vector<std::string> urls;  // http://host:port
@@ -38,4 +38,4 @@ class RemoteVerifier : public verify::Backend {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::verify_remote

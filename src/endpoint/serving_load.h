@@ -8,7 +8,7 @@
 
 #include "base/result.h"
 
-namespace nemoforge::cli {
+namespace nemoforge::endpoint {
 
 struct ServingLoad {
   std::string url;
@@ -65,4 +65,4 @@ struct ServingReport {
 };
 [[nodiscard]] ServingReport summarize(const std::vector<ServedRequest>& requests);
 
-}  // namespace nemoforge::cli
+}  // namespace nemoforge::endpoint

@@ -1,4 +1,4 @@
-#include "trace/http_client.h"
+#include "endpoint/http_client.h"
 
 #include <algorithm>
 #include <map>
@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace nemoforge::trace {
+namespace nemoforge::endpoint {
 namespace {
 
 constexpr long kConnectTimeoutMs = 10'000;
@@ -148,4 +148,4 @@ std::vector<HttpResponse> HttpClient::wait(double timeout_s) {
   return responses;
 }
 
-}  // namespace nemoforge::trace
+}  // namespace nemoforge::endpoint

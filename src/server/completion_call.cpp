@@ -1,12 +1,12 @@
 #include "server/completion_call.h"
 
-#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
+#include "server/unix_time.h"
 
 namespace nemoforge::server {
 namespace {
@@ -19,11 +19,6 @@ io::Json text_or_null(const std::string& text) {
 
 std::string json_string(const std::string& text) {
   return io::dump_json(io::Json(text));
-}
-
-int64_t unix_time_s() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
 }
 
 // Cancels a call's requests, those that the engine has and those that it is about to get.

@@ -1,18 +1,14 @@
 #include "server/model_registry.h"
 
-#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "server/unix_time.h"
+
 namespace nemoforge::server {
 namespace {
-
-int64_t unix_time_s() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
 
 tl::unexpected<Error> not_found(const std::string& name) {
   return error(ErrorCode::kNotFound, fmt::format("model: the model `{}` does not exist.", name));

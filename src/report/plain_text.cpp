@@ -15,19 +15,19 @@ bool is_harmless(char32_t c) {
 
 }  // namespace
 
-std::string plain_text(std::string_view text, std::size_t max_code_points) {
+std::string plain_text(std::string_view text, size_t max_code_points) {
   std::string plain;
-  std::size_t num_code_points = 0;
-  for (std::size_t pos = 0; pos < text.size(); ++num_code_points) {
+  size_t num_code_points = 0;
+  for (size_t pos = 0; pos < text.size(); ++num_code_points) {
     if (num_code_points == max_code_points) return plain + "…";
     const text::CodePoint point = text::decode_code_point(text, pos);
     text::append_utf8(plain, is_harmless(point.value) ? point.value : text::kReplacementCharacter);
-    pos += static_cast<std::size_t>(point.num_bytes);
+    pos += static_cast<size_t>(point.num_bytes);
   }
   return plain;
 }
 
-std::string html_text(std::string_view text, std::size_t max_code_points) {
+std::string html_text(std::string_view text, size_t max_code_points) {
   std::string html;
   for (const char c : plain_text(text, max_code_points)) {
     switch (c) {

@@ -17,10 +17,10 @@ struct Lead {
 
 constexpr std::array<Lead, 256> make_leads() {
   std::array<Lead, 256> leads{};
-  for (std::size_t byte = 0; byte < 0x80; ++byte) leads[byte].num_bytes = 1;
-  for (std::size_t byte = 0xC2; byte <= 0xDF; ++byte) leads[byte].num_bytes = 2;
-  for (std::size_t byte = 0xE0; byte <= 0xEF; ++byte) leads[byte].num_bytes = 3;
-  for (std::size_t byte = 0xF0; byte <= 0xF4; ++byte) leads[byte].num_bytes = 4;
+  for (size_t byte = 0; byte < 0x80; ++byte) leads[byte].num_bytes = 1;
+  for (size_t byte = 0xC2; byte <= 0xDF; ++byte) leads[byte].num_bytes = 2;
+  for (size_t byte = 0xE0; byte <= 0xEF; ++byte) leads[byte].num_bytes = 3;
+  for (size_t byte = 0xF0; byte <= 0xF4; ++byte) leads[byte].num_bytes = 4;
   leads[0xE0].second_min = 0xA0;  // no overlong forms
   leads[0xED].second_max = 0x9F;  // no surrogates
   leads[0xF0].second_min = 0x90;
@@ -37,12 +37,12 @@ struct Subpart {
   bool complete;
 };
 
-Subpart scan_subpart(std::string_view text, std::size_t pos) {
+Subpart scan_subpart(std::string_view text, size_t pos) {
   const Lead lead = kLeads[static_cast<std::uint8_t>(text[pos])];
   if (lead.num_bytes < 2) return {1, lead.num_bytes == 1};
   int num_bytes = 1;
   for (; num_bytes < lead.num_bytes; ++num_bytes) {
-    const std::size_t at = pos + static_cast<std::size_t>(num_bytes);
+    const size_t at = pos + static_cast<size_t>(num_bytes);
     if (at >= text.size()) return {num_bytes, false};
     const auto byte = static_cast<std::uint8_t>(text[at]);
     const bool first_trail = num_bytes == 1;
@@ -55,14 +55,14 @@ Subpart scan_subpart(std::string_view text, std::size_t pos) {
 
 }  // namespace
 
-CodePoint decode_code_point(std::string_view text, std::size_t pos) {
+CodePoint decode_code_point(std::string_view text, size_t pos) {
   const auto lead = static_cast<std::uint8_t>(text[pos]);
   if (lead < 0x80) return {lead, 1, true};
   const Subpart subpart = scan_subpart(text, pos);
   if (!subpart.complete) return {kReplacementCharacter, subpart.num_bytes, false};
   char32_t value = lead & (0x7Fu >> subpart.num_bytes);
   for (int i = 1; i < subpart.num_bytes; ++i) {
-    value = value << 6 | (static_cast<std::uint8_t>(text[pos + static_cast<std::size_t>(i)]) & 0x3Fu);
+    value = value << 6 | (static_cast<std::uint8_t>(text[pos + static_cast<size_t>(i)]) & 0x3Fu);
   }
   return {value, subpart.num_bytes, true};
 }
@@ -89,8 +89,8 @@ void append_utf8(std::string& out, char32_t value) {
   }
 }
 
-std::size_t valid_utf8_prefix(std::string_view text) {
-  std::size_t pos = 0;
+size_t valid_utf8_prefix(std::string_view text) {
+  size_t pos = 0;
   while (pos < text.size()) {
     // Eight ASCII bytes at a time: most of what we read is source code.
     std::uint64_t word = 0;
@@ -103,7 +103,7 @@ std::size_t valid_utf8_prefix(std::string_view text) {
     }
     const Subpart subpart = scan_subpart(text, pos);
     if (!subpart.complete) return pos;
-    pos += static_cast<std::size_t>(subpart.num_bytes);
+    pos += static_cast<size_t>(subpart.num_bytes);
   }
   return pos;
 }
@@ -112,32 +112,32 @@ std::string repair_utf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
-    const std::size_t valid = valid_utf8_prefix(text);
+    const size_t valid = valid_utf8_prefix(text);
     out.append(text.substr(0, valid));
     text.remove_prefix(valid);
     if (text.empty()) break;
     append_utf8(out, kReplacementCharacter);
-    text.remove_prefix(static_cast<std::size_t>(scan_subpart(text, 0).num_bytes));
+    text.remove_prefix(static_cast<size_t>(scan_subpart(text, 0).num_bytes));
   }
   return out;
 }
 
-std::size_t incomplete_utf8_suffix(std::string_view text) {
-  for (std::size_t num_bytes = 1; num_bytes <= 3 && num_bytes <= text.size(); ++num_bytes) {
-    const std::size_t pos = text.size() - num_bytes;
+size_t incomplete_utf8_suffix(std::string_view text) {
+  for (size_t num_bytes = 1; num_bytes <= 3 && num_bytes <= text.size(); ++num_bytes) {
+    const size_t pos = text.size() - num_bytes;
     if ((static_cast<std::uint8_t>(text[pos]) & 0xC0) == 0x80)
       continue;  // a trail byte: the lead is before it
     const Subpart subpart = scan_subpart(text, pos);
     const bool lead_of_more = kLeads[static_cast<std::uint8_t>(text[pos])].num_bytes > num_bytes;
-    return lead_of_more && static_cast<std::size_t>(subpart.num_bytes) == num_bytes ? num_bytes : 0;
+    return lead_of_more && static_cast<size_t>(subpart.num_bytes) == num_bytes ? num_bytes : 0;
   }
   return 0;
 }
 
-std::size_t count_code_points(std::string_view text) {
-  std::size_t count = 0;
-  for (std::size_t pos = 0; pos < text.size(); ++count) {
-    pos += static_cast<std::size_t>(scan_subpart(text, pos).num_bytes);
+size_t count_code_points(std::string_view text) {
+  size_t count = 0;
+  for (size_t pos = 0; pos < text.size(); ++count) {
+    pos += static_cast<size_t>(scan_subpart(text, pos).num_bytes);
   }
   return count;
 }

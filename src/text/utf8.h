@@ -19,13 +19,13 @@ struct CodePoint {
 };
 
 // The code point that begins at text[pos]; `pos` < text.size().
-[[nodiscard]] CodePoint decode_code_point(std::string_view text, std::size_t pos);
+[[nodiscard]] CodePoint decode_code_point(std::string_view text, size_t pos);
 
 // Appends the UTF-8 form of `value`; surrogates and values above U+10FFFF become U+FFFD.
 void append_utf8(std::string& out, char32_t value);
 
 // The length of the longest well-formed prefix of `text`.
-[[nodiscard]] std::size_t valid_utf8_prefix(std::string_view text);
+[[nodiscard]] size_t valid_utf8_prefix(std::string_view text);
 
 [[nodiscard]] inline bool is_valid_utf8(std::string_view text) {
   return valid_utf8_prefix(text) == text.size();
@@ -35,10 +35,10 @@ void append_utf8(std::string& out, char32_t value);
 [[nodiscard]] std::string repair_utf8(std::string_view text);
 
 // How many bytes at the end of `text` are the beginning of a code point whose rest may still come (0 to 3).
-[[nodiscard]] std::size_t incomplete_utf8_suffix(std::string_view text);
+[[nodiscard]] size_t incomplete_utf8_suffix(std::string_view text);
 
 // The number of code points of `text`, ill-formed subparts counted as one each (so repair_utf8(text) has as
 // many).
-[[nodiscard]] std::size_t count_code_points(std::string_view text);
+[[nodiscard]] size_t count_code_points(std::string_view text);
 
 }  // namespace nemoforge::text

@@ -17,7 +17,7 @@ TEST(Utf8, every_code_point_survives_the_round_trip) {
     const CodePoint decoded = decode_code_point(bytes, 0);
     ASSERT_TRUE(decoded.well_formed) << std::hex << static_cast<unsigned>(value);
     ASSERT_EQ(decoded.value, value);
-    ASSERT_EQ(static_cast<std::size_t>(decoded.num_bytes), bytes.size());
+    ASSERT_EQ(static_cast<size_t>(decoded.num_bytes), bytes.size());
     ASSERT_EQ(repair_utf8(bytes), bytes);
   }
 }

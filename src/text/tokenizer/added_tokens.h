@@ -35,7 +35,7 @@ struct TextPart {
 // which costs at most kMaxContentBytes steps for each byte of the text.
 class AddedTokenFinder {
  public:
-  static constexpr std::size_t kMaxContentBytes = 1024;
+  static constexpr size_t kMaxContentBytes = 1024;
 
   // kInvalidData where two tokens have the same content, or one is empty or longer than kMaxContentBytes.
   [[nodiscard]] static Result<AddedTokenFinder> build(std::vector<AddedToken> tokens);
@@ -63,7 +63,7 @@ class AddedTokenFinder {
   [[nodiscard]] int32_t child(int32_t node, uint8_t byte) const;
   [[nodiscard]] int32_t add_child(int32_t node, uint8_t byte);
   // The longest token that begins at text[begin]; token -1 where none does.
-  [[nodiscard]] Match longest_at(std::string_view text, std::size_t begin) const;
+  [[nodiscard]] Match longest_at(std::string_view text, size_t begin) const;
 
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_{1};

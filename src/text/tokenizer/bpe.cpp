@@ -23,8 +23,8 @@ uint64_t pair_key(int32_t left, int32_t right) {
 // repeats its words so much that most of them are found here.
 class WordCache {
  public:
-  static constexpr std::size_t kMaxWordBytes = 22;
-  static constexpr std::size_t kMaxIds = 8;
+  static constexpr size_t kMaxWordBytes = 22;
+  static constexpr size_t kMaxIds = 8;
 
   struct alignas(64) Line {
     uint64_t owner = 0;  // the Bpe whose word this is; 0 is none
@@ -48,14 +48,14 @@ class WordCache {
   }
 
  private:
-  static constexpr std::size_t kNumLines = 16384;  // 1 MiB: a core's level-2 cache
+  static constexpr size_t kNumLines = 16384;  // 1 MiB: a core's level-2 cache
   std::vector<Line> lines_{kNumLines};
 };
 
 std::atomic<uint64_t> next_owner{1};
 
 // Up to here the heap's entries stay in the first-level cache.
-constexpr std::size_t kMaxHeapWordBytes = 512;
+constexpr size_t kMaxHeapWordBytes = 512;
 
 // The merges by pair: open addressing, at most half full, probed linearly. std::unordered_map takes three
 // times as long for a pair that has no merge, which is what most look-ups find.
@@ -86,13 +86,13 @@ class MergeTable {
   static constexpr uint64_t kEmpty = ~uint64_t{0};  // ids are not negative, so no pair is this
 
   // Where `pair` is, or would be.
-  std::size_t index_of(uint64_t pair) const {
+  size_t index_of(uint64_t pair) const {
     // SplitMix64's finalizer, seeded so that no file can be made of pairs that collide.
     uint64_t hash = pair ^ seed_;
     hash = (hash ^ hash >> 30) * 0xBF58476D1CE4E5B9u;
     hash = (hash ^ hash >> 27) * 0x94D049BB133111EBu;
-    const std::size_t mask = slots_.size() - 1;
-    std::size_t index = (hash ^ hash >> 31) & mask;
+    const size_t mask = slots_.size() - 1;
+    size_t index = (hash ^ hash >> 31) & mask;
     while (slots_[index].pair != kEmpty && slots_[index].pair != pair) index = (index + 1) & mask;
     return index;
   }
@@ -136,7 +136,7 @@ void Bpe::encode_word(std::string_view word, Scratch& scratch, std::vector<int32
     ids.insert(ids.end(), line.ids.begin(), line.ids.begin() + line.num_ids);
     return;
   }
-  const std::size_t first = ids.size();
+  const size_t first = ids.size();
   merge_word(word, scratch, ids);
   if (ids.size() - first > WordCache::kMaxIds) return;
   line.owner = tables_->owner;
@@ -149,7 +149,7 @@ void Bpe::encode_word(std::string_view word, Scratch& scratch, std::vector<int32
 template <typename Queue>
 void Bpe::merge_symbols(std::vector<Scratch::Symbol>& symbols, Queue& queue) const {
   const auto at = [&symbols](int32_t position) -> Scratch::Symbol& {
-    return symbols[static_cast<std::size_t>(position)];
+    return symbols[static_cast<size_t>(position)];
   };
   // The merge of the symbol at `position` with the next, where there is one.
   const auto find_merge = [&](int32_t position) -> const MergeTable::Slot* {
@@ -160,7 +160,7 @@ void Bpe::merge_symbols(std::vector<Scratch::Symbol>& symbols, Queue& queue) con
     if (const MergeTable::Slot* merge = find_merge(position)) queue.push({merge->rank, position});
   };
 
-  for (std::size_t i = 0; i + 1 < symbols.size(); ++i) push(static_cast<int32_t>(i));
+  for (size_t i = 0; i + 1 < symbols.size(); ++i) push(static_cast<int32_t>(i));
   while (!queue.empty()) {
     const MergeCandidate candidate = queue.pop();
     // A candidate of which a symbol has since been merged with another has expired.
@@ -187,16 +187,16 @@ void Bpe::merge_word(std::string_view word, Scratch& scratch, std::vector<int32_
   const auto num_symbols = static_cast<int32_t>(word.size());
   symbols.resize(word.size());
   for (int32_t i = 0; i < num_symbols; ++i) {
-    const int32_t id = tables_->byte_ids[static_cast<uint8_t>(word[static_cast<std::size_t>(i)])];
-    symbols[static_cast<std::size_t>(i)] = {id, i - 1, i + 1 < num_symbols ? i + 1 : -1};
+    const int32_t id = tables_->byte_ids[static_cast<uint8_t>(word[static_cast<size_t>(i)])];
+    symbols[static_cast<size_t>(i)] = {id, i - 1, i + 1 < num_symbols ? i + 1 : -1};
   }
   if (word.size() <= kMaxHeapWordBytes) {
     merge_symbols(symbols, scratch.heap);
   } else {
     merge_symbols(symbols, scratch.ranked);
   }
-  for (int32_t i = 0; i >= 0 && i < num_symbols; i = symbols[static_cast<std::size_t>(i)].next) {
-    ids.push_back(symbols[static_cast<std::size_t>(i)].id);
+  for (int32_t i = 0; i >= 0 && i < num_symbols; i = symbols[static_cast<size_t>(i)].next) {
+    ids.push_back(symbols[static_cast<size_t>(i)].id);
   }
 }
 

@@ -49,7 +49,7 @@ class RankedMergeQueue {
       index = static_cast<int32_t>(buckets_.size());
       buckets_.emplace_back();
     }
-    Bucket& bucket = buckets_[static_cast<std::size_t>(index)];
+    Bucket& bucket = buckets_[static_cast<size_t>(index)];
     if (bucket.empty()) {
       ranks_.push_back(candidate.rank);
       std::push_heap(ranks_.begin(), ranks_.end(), std::greater<>());
@@ -64,7 +64,7 @@ class RankedMergeQueue {
 
   MergeCandidate pop() {
     const uint32_t rank = ranks_.front();
-    Bucket& bucket = buckets_[static_cast<std::size_t>(bucket_of_rank_[rank])];
+    Bucket& bucket = buckets_[static_cast<size_t>(bucket_of_rank_[rank])];
     const int32_t position = bucket.pop();
     if (bucket.empty()) {
       bucket.run.clear();
@@ -78,7 +78,7 @@ class RankedMergeQueue {
  private:
   struct Bucket {
     std::vector<int32_t> run;  // ascending; what lies before `front` has been taken
-    std::size_t front = 0;
+    size_t front = 0;
     std::vector<int32_t> others;  // a heap, the least first
 
     bool empty() const { return front == run.size() && others.empty(); }

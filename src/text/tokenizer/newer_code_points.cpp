@@ -160,7 +160,7 @@ const StandIn* find_stand_in(char32_t value) {
 
 std::optional<std::string> with_older_code_points(std::string_view text) {
   std::optional<std::string> replaced;
-  for (std::size_t pos = 0; pos < text.size();) {
+  for (size_t pos = 0; pos < text.size();) {
     // All entries take three or four bytes, and source code is mostly one-byte code points.
     const auto lead = static_cast<std::uint8_t>(text[pos]);
     if (lead < 0xE0) {
@@ -172,10 +172,10 @@ std::optional<std::string> with_older_code_points(std::string_view text) {
       if (!replaced) replaced.emplace(text);
       std::string older;
       append_utf8(older, stand_in->older);
-      NF_CHECK(older.size() == static_cast<std::size_t>(code_point.num_bytes));
+      NF_CHECK(older.size() == static_cast<size_t>(code_point.num_bytes));
       replaced->replace(pos, older.size(), older);
     }
-    pos += static_cast<std::size_t>(code_point.num_bytes);
+    pos += static_cast<size_t>(code_point.num_bytes);
   }
   return replaced;
 }

@@ -16,7 +16,7 @@ std::vector<Part> find_parts(const Split& split, std::string_view piece) {
   split.regex.find_all(piece, matches);
   std::vector<Part> parts;
   parts.reserve(2 * matches.size() + 1);
-  std::size_t end = 0;
+  size_t end = 0;
   for (const Span match : matches) {
     if (end != match.begin) parts.push_back({{end, match.begin}, split.invert});
     parts.push_back({match, !split.invert});
@@ -77,11 +77,11 @@ std::vector<Span> arrange(const std::vector<Part>& parts, SplitBehavior behavior
 
 // The common case, a pattern whose matches and gaps are all kept apart, without the detour over parts.
 void isolate_matches(const SplitRegex& regex, std::string_view text, Span piece, std::vector<Span>& pieces) {
-  const std::size_t first = pieces.size();
+  const size_t first = pieces.size();
   regex.find_all(text.substr(piece.begin, piece.end - piece.begin), pieces);
-  std::size_t end = piece.begin;
+  size_t end = piece.begin;
   bool has_gaps = false;
-  for (std::size_t i = first; i < pieces.size(); ++i) {
+  for (size_t i = first; i < pieces.size(); ++i) {
     pieces[i] = {pieces[i].begin + piece.begin, pieces[i].end + piece.begin};
     has_gaps = has_gaps || pieces[i].begin != end || pieces[i].begin == pieces[i].end;
     end = pieces[i].end;
@@ -125,7 +125,7 @@ void PreTokenizer::cut(std::string_view text, Words& words) const {
   if (add_prefix_space_) {
     std::string spaced;
     for (Span& span : words.spans) {
-      const std::size_t begin = spaced.size();
+      const size_t begin = spaced.size();
       if (words.text[span.begin] != ' ') spaced += ' ';
       spaced.append(words.text, span.begin, span.end - span.begin);
       span = {begin, spaced.size()};

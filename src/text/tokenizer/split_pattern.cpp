@@ -48,11 +48,9 @@ class Translator {
   }
 
  private:
-  char peek(std::size_t ahead = 0) const {
-    return pos_ + ahead < pattern_.size() ? pattern_[pos_ + ahead] : '\0';
-  }
+  char peek(size_t ahead = 0) const { return pos_ + ahead < pattern_.size() ? pattern_[pos_ + ahead] : '\0'; }
 
-  void copy(std::size_t num_bytes) {
+  void copy(size_t num_bytes) {
     out_.append(pattern_.substr(pos_, num_bytes));
     pos_ += num_bytes;
   }
@@ -84,7 +82,7 @@ class Translator {
   }
 
   Status property() {
-    const std::size_t end = pattern_.find('}', pos_);
+    const size_t end = pattern_.find('}', pos_);
     if (peek(2) != '{' || end == std::string_view::npos) return unsupported("property without braces");
     std::string_view name = pattern_.substr(pos_ + 3, end - pos_ - 3);
     if (name.starts_with('^')) name.remove_prefix(1);
@@ -98,9 +96,9 @@ class Translator {
   // \uHHHH, \x{H...}, and \xHH below 80 (above, Oniguruma means a raw byte).
   Status code_point() {
     const bool braces = peek(1) == 'x' && peek(2) == '{';
-    const std::size_t begin = pos_ + (braces ? 3 : 2);
-    const std::size_t max_digits = braces ? 6 : peek(1) == 'u' ? 4 : 2;
-    std::size_t num_digits = 0;
+    const size_t begin = pos_ + (braces ? 3 : 2);
+    const size_t max_digits = braces ? 6 : peek(1) == 'u' ? 4 : 2;
+    size_t num_digits = 0;
     while (num_digits < max_digits && begin + num_digits < pattern_.size() &&
            is_hex_digit(pattern_[begin + num_digits])) {
       ++num_digits;
@@ -154,7 +152,7 @@ class Translator {
   // English contractions are what patterns fold the case of. Letters and plain classes of letters fold alike
   // in both libraries; properties, and pairs of letters that are one ligature, do not.
   Status caseless_group() {
-    const std::size_t end = pattern_.find(')', pos_);
+    const size_t end = pattern_.find(')', pos_);
     const std::string_view body =
         pattern_.substr(pos_ + 4, end == std::string_view::npos ? 0 : end - pos_ - 4);
     const bool plain = std::all_of(body.begin(), body.end(), [](char c) {
@@ -170,10 +168,10 @@ class Translator {
 
   // {n}, {n,}, {n,m} and Ruby's {,m}; any other brace is itself.
   Status interval() {
-    const std::size_t end = pattern_.find('}', pos_);
+    const size_t end = pattern_.find('}', pos_);
     const std::string_view body =
         pattern_.substr(pos_ + 1, end == std::string_view::npos ? 0 : end - pos_ - 1);
-    const std::size_t comma = body.find(',');
+    const size_t comma = body.find(',');
     const auto is_number = [](std::string_view text) {
       return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
     };
@@ -195,7 +193,7 @@ class Translator {
   }
 
   std::string_view pattern_;
-  std::size_t pos_ = 0;
+  size_t pos_ = 0;
   bool in_class_ = false;
   std::string out_;
 };

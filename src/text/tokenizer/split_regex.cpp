@@ -17,7 +17,7 @@
 namespace nemoforge::text {
 namespace {
 
-constexpr std::size_t kMaxPatternBytes = 16384;  // the longest in use is under 1 KiB
+constexpr size_t kMaxPatternBytes = 16384;  // the longest in use is under 1 KiB
 constexpr std::uint32_t kMinMatchLimit = 10'000'000;
 constexpr std::uint32_t kHeapLimitKib = 262'144;
 
@@ -49,13 +49,13 @@ class Search {
         context_(pcre2_match_context_create(nullptr)) {
     NF_CHECK(data_ && context_) << "out of memory";
     // A greedy run over the whole text that must give back all of it takes a step for each byte.
-    const std::size_t limit = std::clamp<std::size_t>(text.size() * 16, kMinMatchLimit, UINT32_MAX);
+    const size_t limit = std::clamp<size_t>(text.size() * 16, kMinMatchLimit, UINT32_MAX);
     pcre2_set_match_limit(context_.get(), static_cast<std::uint32_t>(limit));
     pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
   }
 
   // The leftmost match at or after `from`.
-  std::optional<Span> next(std::size_t from) {
+  std::optional<Span> next(size_t from) {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (has_jit_) {
@@ -129,13 +129,13 @@ void SplitRegex::find_all(std::string_view text, std::vector<Span>& matches) con
   const std::optional<std::string> older = with_older_code_points(text);
   if (older) text = *older;
   Search search(code_.get(), has_jit_, text);
-  std::optional<std::size_t> last_end;
-  for (std::size_t from = 0; from <= text.size();) {
+  std::optional<size_t> last_end;
+  for (size_t from = 0; from <= text.size();) {
     const std::optional<Span> match = search.next(from);
     if (!match) return;
     if (match->begin == match->end && last_end == match->end) {
       if (from == text.size()) return;
-      from += static_cast<std::size_t>(decode_code_point(text, from).num_bytes);
+      from += static_cast<size_t>(decode_code_point(text, from).num_bytes);
       continue;
     }
     matches.push_back(*match);

@@ -15,8 +15,8 @@ namespace nemoforge::text {
 
 // Bytes [begin, end) of a text.
 struct Span {
-  std::size_t begin;
-  std::size_t end;
+  size_t begin;
+  size_t end;
   bool operator==(const Span&) const = default;
 };
 

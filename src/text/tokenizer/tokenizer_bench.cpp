@@ -25,7 +25,7 @@ namespace nemoforge::text {
 namespace {
 
 const std::string kSource = NEMOFORGE_SOURCE_DIR;
-constexpr std::size_t kMegabyte = 1'000'000;
+constexpr size_t kMegabyte = 1'000'000;
 
 const Tokenizer& demo() {
   static const Tokenizer tokenizer = [] {
@@ -54,7 +54,7 @@ const std::string& source_code() {
 }
 
 void encode_all(benchmark::State& state, const Tokenizer& tokenizer, const std::string& text) {
-  std::size_t num_tokens = 0;
+  size_t num_tokens = 0;
   for (auto _ : state) num_tokens = tokenizer.encode(text).size();
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(text.size()));
   state.counters["bytes_per_token"] = static_cast<double>(text.size()) / static_cast<double>(num_tokens);
@@ -67,9 +67,9 @@ BENCHMARK(source_code_in_one_string)->Unit(benchmark::kMillisecond);
 
 // As a server sees it: texts of 2 KB.
 void source_code_in_short_strings(benchmark::State& state) {
-  constexpr std::size_t kBytes = 2000;
+  constexpr size_t kBytes = 2000;
   const std::string& text = source_code();
-  std::size_t begin = 0;
+  size_t begin = 0;
   for (auto _ : state) {
     benchmark::DoNotOptimize(demo().encode(std::string_view(text).substr(begin, kBytes)));
     begin = (begin + kBytes) % (text.size() - kBytes);
@@ -85,13 +85,13 @@ void decode(benchmark::State& state) {
 }
 BENCHMARK(decode)->Unit(benchmark::kMillisecond);
 
-std::string repeat(std::string_view unit, std::size_t num_bytes) {
+std::string repeat(std::string_view unit, size_t num_bytes) {
   std::string text;
   while (text.size() < num_bytes) text += unit;
   return text;
 }
 
-std::string base64_like(std::size_t num_bytes) {
+std::string base64_like(size_t num_bytes) {
   constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   Rng rng(1);
   std::string text(num_bytes, ' ');
@@ -99,36 +99,36 @@ std::string base64_like(std::size_t num_bytes) {
   return text;
 }
 
-std::string random_letters(std::size_t num_bytes) {
+std::string random_letters(size_t num_bytes) {
   Rng rng(2);
   std::string text(num_bytes, ' ');
   for (char& c : text) c = static_cast<char>('a' + rng.below(26));
   return text;
 }
 
-using MakeText = std::string (*)(std::size_t);
+using MakeText = std::string (*)(size_t);
 
 void one_long_run(benchmark::State& state, MakeText make) {
-  encode_all(state, demo(), make(static_cast<std::size_t>(state.range(0)) * kMegabyte));
+  encode_all(state, demo(), make(static_cast<size_t>(state.range(0)) * kMegabyte));
 }
 #define NF_LONG_RUN(name, make) \
   BENCHMARK_CAPTURE(one_long_run, name, make)->Arg(1)->Arg(2)->Arg(4)->Unit(benchmark::kMillisecond)
-NF_LONG_RUN(letter_a, [](std::size_t n) { return std::string(n, 'a'); });
-NF_LONG_RUN(upper_a, [](std::size_t n) { return std::string(n, 'A'); });
-NF_LONG_RUN(equals_signs, [](std::size_t n) { return std::string(n, '='); });
-NF_LONG_RUN(spaces, [](std::size_t n) { return std::string(n, ' '); });
-NF_LONG_RUN(spaces_then_letter, [](std::size_t n) { return std::string(n, ' ') + 'x'; });
-NF_LONG_RUN(newlines, [](std::size_t n) { return std::string(n, '\n'); });
-NF_LONG_RUN(tabs_and_newlines, [](std::size_t n) { return repeat("\t\n", n); });
-NF_LONG_RUN(digits, [](std::size_t n) { return std::string(n, '7'); });
+NF_LONG_RUN(letter_a, [](size_t n) { return std::string(n, 'a'); });
+NF_LONG_RUN(upper_a, [](size_t n) { return std::string(n, 'A'); });
+NF_LONG_RUN(equals_signs, [](size_t n) { return std::string(n, '='); });
+NF_LONG_RUN(spaces, [](size_t n) { return std::string(n, ' '); });
+NF_LONG_RUN(spaces_then_letter, [](size_t n) { return std::string(n, ' ') + 'x'; });
+NF_LONG_RUN(newlines, [](size_t n) { return std::string(n, '\n'); });
+NF_LONG_RUN(tabs_and_newlines, [](size_t n) { return repeat("\t\n", n); });
+NF_LONG_RUN(digits, [](size_t n) { return std::string(n, '7'); });
 NF_LONG_RUN(base64, base64_like);
 NF_LONG_RUN(random_letters, random_letters);
-NF_LONG_RUN(combining_marks, [](std::size_t n) { return repeat("\xCC\x81", n); });
-NF_LONG_RUN(cjk, [](std::size_t n) { return repeat("\xE4\xBD\xA0\xE5\xA5\xBD", n); });
-NF_LONG_RUN(emoji, [](std::size_t n) { return repeat("\xF0\x9F\x98\x80", n); });
-NF_LONG_RUN(special_tokens, [](std::size_t n) { return repeat("<|im_end|>", n); });
-NF_LONG_RUN(almost_special_tokens, [](std::size_t n) { return repeat("<|im_end", n); });
-NF_LONG_RUN(ill_formed_utf8, [](std::size_t n) { return std::string(n, '\xFF'); });
+NF_LONG_RUN(combining_marks, [](size_t n) { return repeat("\xCC\x81", n); });
+NF_LONG_RUN(cjk, [](size_t n) { return repeat("\xE4\xBD\xA0\xE5\xA5\xBD", n); });
+NF_LONG_RUN(emoji, [](size_t n) { return repeat("\xF0\x9F\x98\x80", n); });
+NF_LONG_RUN(special_tokens, [](size_t n) { return repeat("<|im_end|>", n); });
+NF_LONG_RUN(almost_special_tokens, [](size_t n) { return repeat("<|im_end", n); });
+NF_LONG_RUN(ill_formed_utf8, [](size_t n) { return std::string(n, '\xFF'); });
 
 // The tokenizers package on the same text, in one string and on one thread.
 void print_package_speed() {

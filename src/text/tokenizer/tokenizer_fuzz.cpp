@@ -13,7 +13,7 @@
 namespace nemoforge::text {
 namespace {
 
-constexpr std::size_t kMaxInputBytes = 1 << 16;
+constexpr size_t kMaxInputBytes = 1 << 16;
 
 std::string quoted(int byte) {
   const std::string spelling = spelling_of_bytes(std::string(1, static_cast<char>(byte)));
@@ -46,7 +46,7 @@ void check_round_trip(const Tokenizer& tokenizer, std::string_view text) {
 }  // namespace
 }  // namespace nemoforge::text
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace nemoforge::text;
   static const Tokenizer tokenizer = make_tokenizer();
   if (size > kMaxInputBytes) return 0;

@@ -105,7 +105,7 @@ Status read_vocabulary(const Json& model, Vocabulary& vocabulary) {
 std::optional<std::pair<std::string_view, std::string_view>> parts_of_merge(const Json& merge) {
   if (merge.is_string()) {
     const std::string_view text = merge.get_ref<const std::string&>();
-    const std::size_t space = text.find(' ');
+    const size_t space = text.find(' ');
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) return {};
     return std::pair{text.substr(0, space), text.substr(space + 1)};
   }
@@ -137,13 +137,13 @@ Result<std::vector<Merge>> read_merges(const Json& model, const Vocabulary& voca
 }
 
 // Whether well-formed UTF-8 can hold this byte.
-bool occurs_in_utf8(std::size_t byte) {
+bool occurs_in_utf8(size_t byte) {
   return byte < 0xC0 || (byte >= 0xC2 && byte <= 0xF4);
 }
 
 Result<std::array<int32_t, 256>> find_byte_ids(const Vocabulary& vocabulary) {
   std::array<int32_t, 256> ids{};
-  for (std::size_t byte = 0; byte < ids.size(); ++byte) {
+  for (size_t byte = 0; byte < ids.size(); ++byte) {
     const std::string spelling = spelling_of_bytes(std::string(1, static_cast<char>(byte)));
     const auto id = vocabulary.find(spelling);
     if (!id && occurs_in_utf8(byte)) {
@@ -160,7 +160,7 @@ Result<Bpe> read_bpe(const Json& model, const Vocabulary& vocabulary) {
   NF_TRY(const bool ignore_merges, read_bool(model, "ignore_merges", "model", false));
   std::vector<std::pair<std::string, int32_t>> whole_words;
   if (ignore_merges) {
-    whole_words.reserve(static_cast<std::size_t>(vocabulary.num_tokens()));
+    whole_words.reserve(static_cast<size_t>(vocabulary.num_tokens()));
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
       const Vocabulary::Entry* entry = vocabulary.entry(id);
       if (entry != nullptr && entry->spells_bytes) whole_words.emplace_back(entry->bytes, id);

@@ -22,7 +22,7 @@ std::string python() {
 
 std::string from_hex(const std::string& hex) {
   std::string bytes;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
     bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
   }
   return bytes;
@@ -62,14 +62,14 @@ TEST(TokenizerParity, equals_the_tokenizers_package) {
       << "\nset NEMOFORGE_PYTHON to one that has them";
   const auto manifest = io::read_json_file(folder.path("manifest.json"));
   ASSERT_TRUE(manifest) << manifest.error().to_string();
-  std::size_t num_cases = 0;
+  size_t num_cases = 0;
   for (const io::Json& name : *manifest) {
     const std::string path = folder.path(name.get<std::string>());
     const auto tokenizer = Tokenizer::load(path);
     ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
     const auto cases = io::read_json_file(path + "/cases.json");
     ASSERT_TRUE(cases) << cases.error().to_string();
-    for (std::size_t i = 0; i < cases->size(); ++i) {
+    for (size_t i = 0; i < cases->size(); ++i) {
       compare(*tokenizer, (*cases)[i]);
       ASSERT_FALSE(HasFailure()) << name << ", case " << i << ", bytes " << (*cases)[i]["bytes"];
     }

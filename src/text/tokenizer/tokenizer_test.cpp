@@ -72,7 +72,7 @@ TEST(Tokenizer, one_tokenizer_serves_many_threads) {
   const std::vector<int32_t> expected = demo().encode(text);
   std::vector<std::thread> threads;
   std::vector<int> agreed(4, 0);
-  for (std::size_t t = 0; t < agreed.size(); ++t) {
+  for (size_t t = 0; t < agreed.size(); ++t) {
     threads.emplace_back([&, t] {
       for (int round = 0; round < 200; ++round) agreed[t] += demo().encode(text) == expected;
     });

@@ -17,7 +17,7 @@ namespace {
 
 // The last code point of a text that is not empty.
 std::string_view last_code_point(std::string_view text) {
-  std::size_t pos = text.size() - 1;
+  size_t pos = text.size() - 1;
   while (pos > 0 && (static_cast<std::uint8_t>(text[pos]) & 0xC0) == 0x80) --pos;
   return text.substr(pos);
 }
@@ -57,17 +57,17 @@ bool is_white_space(char32_t value) {
          value == 0x202F || value == 0x205F || value == 0x3000;
 }
 
-std::size_t leading_white_space(std::string_view text) {
-  std::size_t pos = 0;
+size_t leading_white_space(std::string_view text) {
+  size_t pos = 0;
   while (pos < text.size()) {
     const CodePoint code_point = decode_code_point(text, pos);
     if (!is_white_space(code_point.value)) break;
-    pos += static_cast<std::size_t>(code_point.num_bytes);
+    pos += static_cast<size_t>(code_point.num_bytes);
   }
   return pos;
 }
 
-std::size_t trailing_white_space(std::string_view text) {
+size_t trailing_white_space(std::string_view text) {
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::string_view last = last_code_point(rest);
@@ -79,7 +79,7 @@ std::size_t trailing_white_space(std::string_view text) {
 
 bool begins_with_word_character(std::string_view text) {
   if (text.empty()) return false;
-  return is_word_character(text.substr(0, static_cast<std::size_t>(decode_code_point(text, 0).num_bytes)));
+  return is_word_character(text.substr(0, static_cast<size_t>(decode_code_point(text, 0).num_bytes)));
 }
 
 bool ends_with_word_character(std::string_view text) {

@@ -10,8 +10,8 @@ namespace nemoforge::text {
 [[nodiscard]] bool is_white_space(char32_t value);
 
 // The bytes of white space at the beginning and at the end of `text`.
-[[nodiscard]] std::size_t leading_white_space(std::string_view text);
-[[nodiscard]] std::size_t trailing_white_space(std::string_view text);
+[[nodiscard]] size_t leading_white_space(std::string_view text);
+[[nodiscard]] size_t trailing_white_space(std::string_view text);
 
 // Letters, marks, decimal digits, connector punctuation and joiners; false for an empty text.
 [[nodiscard]] bool begins_with_word_character(std::string_view text);

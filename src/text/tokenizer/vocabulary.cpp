@@ -11,7 +11,7 @@ namespace nemoforge::text {
 struct Vocabulary::Ids {
   struct Hash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> by_spelling;
 };
@@ -21,7 +21,7 @@ Vocabulary::~Vocabulary() = default;
 Vocabulary::Vocabulary(Vocabulary&&) noexcept = default;
 Vocabulary& Vocabulary::operator=(Vocabulary&&) noexcept = default;
 
-void Vocabulary::reserve(std::size_t num_tokens) {
+void Vocabulary::reserve(size_t num_tokens) {
   entries_.reserve(num_tokens);
   ids_->by_spelling.reserve(num_tokens);
 }
@@ -31,7 +31,7 @@ Status Vocabulary::add(std::string spelling, int64_t id) {
     return error(ErrorCode::kInvalidData, "token \"" + spelling + "\" has id " + std::to_string(id) +
                                               ", expected 0 to " + std::to_string(kMaxSize - 1));
   }
-  const auto index = static_cast<std::size_t>(id);
+  const auto index = static_cast<size_t>(id);
   if (index >= entries_.size()) entries_.resize(index + 1);
   Entry& entry = entries_[index];
   if (entry.known) {
@@ -52,8 +52,8 @@ Status Vocabulary::add(std::string spelling, int64_t id) {
 
 void Vocabulary::mark_added(int32_t id, bool special) {
   NF_CHECK(entry(id) != nullptr) << "id " << id;
-  entries_[static_cast<std::size_t>(id)].added = true;
-  entries_[static_cast<std::size_t>(id)].special = special;
+  entries_[static_cast<size_t>(id)].added = true;
+  entries_[static_cast<size_t>(id)].special = special;
 }
 
 std::optional<int32_t> Vocabulary::find(std::string_view spelling) const {
@@ -63,8 +63,8 @@ std::optional<int32_t> Vocabulary::find(std::string_view spelling) const {
 }
 
 const Vocabulary::Entry* Vocabulary::entry(int64_t id) const {
-  if (id < 0 || id >= size() || !entries_[static_cast<std::size_t>(id)].known) return nullptr;
-  return &entries_[static_cast<std::size_t>(id)];
+  if (id < 0 || id >= size() || !entries_[static_cast<size_t>(id)].known) return nullptr;
+  return &entries_[static_cast<size_t>(id)];
 }
 
 }  // namespace nemoforge::text

@@ -31,7 +31,7 @@ class Vocabulary {
   Vocabulary(Vocabulary&&) noexcept;
   Vocabulary& operator=(Vocabulary&&) noexcept;
 
-  void reserve(std::size_t num_tokens);
+  void reserve(size_t num_tokens);
   // kInvalidData where the id is out of range or taken, or the spelling is.
   [[nodiscard]] Status add(std::string spelling, int64_t id);
   // The token `id`, which is known, is an added token.

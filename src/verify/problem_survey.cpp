@@ -8,10 +8,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/temporary_folder.h"
 #include "io/file.h"
 #include "verify/backend.h"
+#include "verify/random_name.h"
 #include "verify/reference_worker.h"
-#include "verify/temporary_folder.h"
 
 namespace nemoforge::verify {
 namespace {

@@ -15,8 +15,12 @@ using io::Json;
 constexpr auto kTimeout = std::chrono::seconds(240);
 constexpr int kMeasureSeconds = 120;
 
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
+// The line of an exception, or of the traceback before it, that says what went wrong: a SyntaxError shows its
+// place first, other messages begin with the exception and may go on.
+std::string telling_line(std::string text) {
+  text.erase(text.find_last_not_of(" \r\n") + 1);
+  const bool ends_with_it = text.starts_with("File ") || text.starts_with("Traceback ");
+  return ends_with_it ? text.substr(text.rfind('\n') + 1) : text.substr(0, text.find('\n'));
 }
 
 ProblemMeasurement failed(SizeClass failure, std::string reason) {
@@ -104,14 +108,14 @@ const ProblemMeasurement& ReferenceWorker::measure(const std::string& path, cons
                late ? failed(SizeClass::kTooLargeForCpu,
                              "its sizes could not be had in " + std::to_string(kMeasureSeconds) + " s")
                     : failed(SizeClass::kDoesNotBuild,
-                             "the process that builds it died: " + first_line(process_.standard_error()));
+                             "the process that builds it died: " + telling_line(process_.standard_error()));
   }
   serves_problem_ = true;
   if (answer->message.contains("error")) {
     const Json& failure = answer->message["error"];
     const bool memory = get<std::string>(failure, "class", "") == "memory";
     return measurement_ = failed(memory ? SizeClass::kTooLargeForMemory : SizeClass::kDoesNotBuild,
-                                 first_line(get<std::string>(failure, "text", "")));
+                                 telling_line(get<std::string>(failure, "text", "")));
   }
   return measurement_ = read_measurement(answer->message);
 }

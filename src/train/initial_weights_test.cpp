@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder.h"
 #include "model/checkpoint_test_support.h"
 #include "model/model_test_support.h"
 #include "train/trainable_model.h"
@@ -34,11 +35,11 @@ class InitialWeights : public testing::Test {
     return values;
   }
   Result<Initialisation> load(const std::string& config) {
-    folder_.write("config.json", config);
+    model::write_text(folder_.path("config.json"), config);
     return load_initialisation(folder_.path());
   }
 
-  model::TemporaryFolder folder_;
+  TemporaryFolder folder_ = TemporaryFolder::create().value();
   model::ModelConfig config_ = model::load_model_config(model::golden_folder("tiny")).value();
   Initialisation initialisation_;
 };

@@ -64,9 +64,11 @@ Status run_bench_server(const BenchServerCommand& command) {
   NF_TRY(Generator generator, make_generator(command.model, config));
   NF_TRY(const auto chat_template, text::ChatTemplate::load(command.model.model));
   engine::Engine& engine = *generator.engine;
-  server::ModelRegistry registry(
-      "model", command.model.model, engine.limits().max_model_len,
-      [&](const std::string& path) { return load_adapter(path, generator.loaded); });
+  server::ModelRegistry registry({"model", command.model.model, "", "", engine.limits().max_model_len},
+                                 [](const std::string& path) -> Result<server::LoadedAdapter> {
+                                   return error(ErrorCode::kUnsupported,
+                                                path + ": adapters are not part of this measurement");
+                                 });
   const server::ServedModel served{generator.tokenizer.get(), &chat_template, &registry,
                                    engine.limits().max_model_len};
   NF_TRY(const bench::ServerResult result, bench::run_server(engine, served, command.options));

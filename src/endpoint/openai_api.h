@@ -32,8 +32,8 @@ struct ListedModel {
 // The models in the body of GET /models, at least one. kInvalidData.
 [[nodiscard]] Result<std::vector<ListedModel>> parse_model_list(const std::string& body);
 
-// The id of the first model of the server at `root`. kUnavailable where it does not answer well, kInvalidData where it lists
-// none.
+// The id of the first model of the server at `root`. kUnavailable where it does not answer well, kInvalidData
+// where it lists none.
 [[nodiscard]] Result<std::string> first_model(const std::string& root, const std::string& api_key,
                                               double timeout_s);
 

@@ -670,7 +670,7 @@ TEST(TrainingBackend, linear_backward_reads_weights_of_16_bits) {
     const Tensor x = random_tensor(rng, DType::kF32, {9, 300});
     const Tensor d_out = random_tensor(rng, DType::kF32, {9, 37});
     const LinearWeight linear{weight.view(), {}};
-    const auto run = [&](const Backend& backend) {
+    const auto run = [&](Backend& backend) {
       Tensor d_x = zeros_like(x.view());
       make_training_backend(backend).value()->linear_backward({.x = x.view(),
                                                                .weight = &linear,
@@ -693,7 +693,7 @@ TEST(TrainingBackend, cross_entropy_and_its_gradient) {
   constexpr int64_t kVocab = 133;
   const Tensor logits = random_tensor(rng, DType::kF32, {kRows, kVocab}, 3, 50);
   const Tensor targets = index_tensor({0, 132, 17, 64, 5}, {kRows});
-  const auto run = [&](const Backend& backend, Tensor& losses, Tensor& d_logits) {
+  const auto run = [&](Backend& backend, Tensor& losses, Tensor& d_logits) {
     make_training_backend(backend).value()->cross_entropy({.logits = logits.view(),
                                                            .targets = targets.view(),
                                                            .scale = 0.5f,
@@ -735,8 +735,7 @@ TEST(TrainingBackend, rejects_what_the_contracts_exclude) {
   Rng rng(7800);
   const Tensor x = random_tensor(rng, DType::kF32, {3, 4});
   const Tensor ids = index_tensor({0, 5, 1}, {3});
-  for (const Backend* backend :
-       {static_cast<const Backend*>(&reference), static_cast<const Backend*>(cpu_backend.get())}) {
+  for (Backend* backend : {static_cast<Backend*>(&reference), cpu_backend.get()}) {
     const auto training = make_training_backend(*backend).value();
     Tensor d_x = zeros_like(x.view());
     EXPECT_THROW(training->relu2_backward({.x = x.view(), .d_out = d_x.view(), .d_x = d_x.view()}),

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "ops/cuda_products.h"
 #include "ops/cuda_stream.cuh"
 #include "tensor/buffer.h"
 
@@ -21,10 +22,12 @@ class CudaTrainingContext {
   // enough.
   [[nodiscard]] void* memory(int64_t num_bytes);
   [[nodiscard]] int64_t memory_bytes() const { return memory_.num_bytes(); }
+  void multiply(const CudaProduct& product) { products_.run(product, stream()); }
 
  private:
   CudaBackend* backend_;
   Buffer memory_;
+  CudaProducts products_;
 };
 
 }  // namespace nemoforge::ops

@@ -15,8 +15,10 @@ void check(const LoraBackwardArgs& args) {
   check_matrix_or_f32(args.d_x, dtype, num_rows, in_features, "d_x");
   check_disjoint(args.d_x, args.x, "d_x and x");
   check_disjoint(args.d_x, args.d_out, "d_x and d_out");
+  if (args.offsets) check_i32(args.offsets, {static_cast<int64_t>(args.runs.size()) + 1}, "offsets");
   for (const LoraBackwardRun& run : args.runs) {
-    NF_CHECK(run.begin >= 0 && run.begin <= run.end && run.end <= num_rows) << run.begin << ".." << run.end;
+    NF_CHECK(args.offsets || (run.begin >= 0 && run.begin <= run.end && run.end <= num_rows))
+        << run.begin << ".." << run.end;
     NF_CHECK(run.weight != nullptr && run.weight->a && run.weight->b);
     const int64_t rank = run.weight->a.size(0);
     NF_CHECK((run.weight->a.shape() == Shape{rank, in_features}) &&

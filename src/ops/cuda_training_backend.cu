@@ -7,7 +7,6 @@
 #include "ops/cross_entropy/cross_entropy_cuda.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_training_backend.h"
-#include "ops/cuda_training_pending.h"
 #include "ops/dropout/dropout_cuda.h"
 #include "ops/embedding/embedding_backward_cuda.h"
 #include "ops/gated_rms_norm/gated_rms_norm_backward_cuda.h"
@@ -115,12 +114,6 @@ void CudaTrainingBackend::dropout(const DropoutArgs& args) {
 Result<std::unique_ptr<TrainingBackend>> make_cuda_training_backend(Backend& backend) {
   auto* cuda = dynamic_cast<CudaBackend*>(&backend);
   NF_CHECK(cuda != nullptr) << backend.name();
-  if (!kPendingTrainingOps.empty()) {
-    return error(ErrorCode::kUnsupported,
-                 "training does not run on the cuda backend yet: it has no backward of " +
-                     std::string(kPendingTrainingOps),
-                 "train with --device cpu");
-  }
   return std::make_unique<CudaTrainingBackend>(*cuda);
 }
 

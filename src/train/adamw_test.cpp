@@ -101,7 +101,7 @@ TEST(AdamW, eight_bit_moments_get_as_far_in_a_quarter_of_the_memory) {
 TEST(AdamW, gradient_norm_is_that_of_all_parameters_together) {
   OneParameter parameter({0, 0}, false);
   parameter.grad = {3, 4};
-  EXPECT_DOUBLE_EQ(gradient_norm(parameter.set), 5);
+  EXPECT_DOUBLE_EQ(AdamW(parameter.set, {}).gradient_norm(parameter.set), 5);
 }
 
 TEST(Schedule, warms_up_and_decays) {

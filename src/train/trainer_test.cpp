@@ -1,7 +1,10 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <span>
 
 #include <gtest/gtest.h>
 
@@ -18,6 +21,23 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+
+// NEMOFORGE_BACKEND=cuda runs these tests on the GPU.
+std::unique_ptr<ops::Backend> backend_under_test() {
+  const char* wanted = std::getenv("NEMOFORGE_BACKEND");
+  return ops::make_backend(ops::parse_device_choice(wanted == nullptr ? "cpu" : wanted).value()).value();
+}
+
+// Changes a value wherever it is.
+void rewrite(ops::Backend& backend, const TensorView& value,
+             const std::function<void(std::span<float>)>& change) {
+  std::vector<float> values(static_cast<size_t>(value.numel()));
+  const int64_t num_bytes = value.numel() * dtype_bytes(DType::kF32);
+  backend.synchronize();
+  backend.download(value.raw(), values.data(), num_bytes);
+  change(values);
+  backend.upload(values.data(), value.raw(), num_bytes);
+}
 
 // A run on the tiny golden checkpoint and random documents.
 class TrainerTest : public testing::Test {
@@ -45,18 +65,20 @@ class TrainerTest : public testing::Test {
     data_.hash = "hash";
   }
 
-  Result<TrainableModel> lora() {
-    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
+  Result<TrainableModel> lora() { return lora_on(*backend_, DType::kF32); }
+  Result<TrainableModel> lora_on(ops::Backend& backend, DType dtype) {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, dtype, backend));
     LoraOptions options;
     options.rank = 4;
     options.alpha = 8;
     options.seed = 1;
     options.dropout = dropout_;
-    return TrainableModel::lora(config_, std::move(weights), options, *backend_);
+    return TrainableModel::lora(config_, std::move(weights), options, backend, dtype);
   }
-  Result<TrainableModel> full() {
-    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
-    return TrainableModel::full(config_, std::move(weights), *backend_);
+  Result<TrainableModel> full() { return full_on(*backend_, DType::kF32); }
+  Result<TrainableModel> full_on(ops::Backend& backend, DType dtype) {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, backend));
+    return TrainableModel::full(config_, std::move(weights), backend, dtype);
   }
 
   // Trains a fresh model and collects the losses of its steps; stops before step `stop_at`.
@@ -86,7 +108,7 @@ class TrainerTest : public testing::Test {
   TemporaryFolder temporary_ = TemporaryFolder::create().value();
   std::string folder_ = temporary_.path("trainer");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
-  std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
+  std::unique_ptr<ops::Backend> backend_ = backend_under_test();
   TrainerOptions options_;
   double dropout_ = 0;
   SftDataset data_;
@@ -148,6 +170,29 @@ TEST_F(TrainerTest, learns_its_data_by_heart) {
   }
 }
 
+// The same data and seeds: a device's course is that of the CPU.
+TEST_F(TrainerTest, a_device_learns_as_the_cpu_does) {
+  const auto cpu = ops::make_backend(ops::DeviceChoice::kCpu).value();
+  options_.num_epochs = 8;
+  for (const bool is_full : {false, true}) {
+    SCOPED_TRACE(is_full ? "full" : "lora");
+    const auto course = [&](ops::Backend& backend, DType dtype) {
+      fs::remove(options_.state_path);
+      return losses(is_full ? full_on(backend, dtype) : lora_on(backend, dtype));
+    };
+    const std::vector<double> expected = course(*cpu, DType::kF32);
+    EXPECT_LT(expected.back(), expected.front());
+    const auto expect_near = [&](const std::vector<double>& actual, double tolerance) {
+      ASSERT_EQ(actual.size(), expected.size());
+      for (size_t i = 0; i < actual.size(); ++i) {
+        EXPECT_NEAR(actual[i], expected[i], tolerance * expected[i]) << "step " << i;
+      }
+    };
+    expect_near(course(*backend_, DType::kF32), 1e-3);
+    if (!backend_->shares_host_memory()) expect_near(course(*backend_, DType::kBF16), 0.03);
+  }
+}
+
 TEST_F(TrainerTest, the_loss_of_a_step_does_not_depend_on_how_it_is_split_into_passes) {
   options_.max_steps = 3;
   options_.packing = {.micro_batch_tokens = 1000, .grad_accum = 1, .seed = 3};
@@ -175,7 +220,8 @@ TEST_F(TrainerTest, resuming_with_other_settings_names_the_difference) {
 TEST_F(TrainerTest, a_loss_that_is_not_finite_stops_the_run) {
   auto model = lora();
   ASSERT_TRUE(model.has_value());
-  model->parameters().parameters.front().value.data<float>()[0] = std::nanf("");
+  rewrite(*backend_, model->parameters().parameters.front().value,
+          [](std::span<float> values) { values[0] = std::nanf(""); });
   const auto report = train(*model, data_, nullptr, options_, false, {});
   ASSERT_FALSE(report.has_value());
   EXPECT_NE(report.error().message.find("step 0: the "), std::string::npos) << report.error().message;
@@ -191,8 +237,9 @@ TEST_F(TrainerTest, a_loss_that_grows_to_several_times_the_first_stops_the_run) 
   // Logits three times as large after every step: wrong tokens become certain.
   TrainerEvents events;
   events.step = [&](const StepReport& /*report*/) -> Status {
-    const TensorView last = model->parameters().parameters.back().value;
-    for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] *= 3;
+    rewrite(*backend_, model->parameters().parameters.back().value, [](std::span<float> values) {
+      for (float& value : values) value *= 3;
+    });
     return {};
   };
   const auto report = train(*model, data_, nullptr, options_, false, events);

@@ -266,15 +266,17 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
 Result<std::string> compare_with_serving(const FinetuneCommand& command, train::TrainableModel& model,
                                          const TrainingData& data, int64_t num_steps_done) {
   const bool is_lora = command.method == Method::kLora;
-  NF_TRY(train::ServedModel served, train::ServedModel::load(is_lora ? command.model : command.out,
-                                                             is_lora ? command.out : "", model.backend()));
+  NF_TRY(train::ServedModel served,
+         train::ServedModel::load(is_lora ? command.model : command.out, is_lora ? command.out : "",
+                                  model.backend(), model.dtype()));
   const train::SftDataset& compared = data.evaluation ? *data.evaluation : data.training;
   NF_TRY(const train::Agreement agreement,
          train::measure_agreement(compared.documents, train::trained_logits(model),
                                   train::served_logits(served)));
   NF_RETURN_IF_ERROR(train::MetricsFile(metrics_path(command)).add(num_steps_done, agreement));
-  return agreement_summary("trained and served", agreement,
-                           is_lora ? kMaxKlOfSameWeights : kMaxKlOfRoundedWeights);
+  return agreement_summary(
+      "trained and served", agreement,
+      is_lora && model.dtype() == DType::kF32 ? kMaxKlOfSameWeights : kMaxKlOfRoundedWeights);
 }
 
 // The run for another engine, instead of the run.

@@ -12,6 +12,7 @@
 #include "base/temporary_folder.h"
 #include "io/file.h"
 #include "model/config.h"
+#include "model/model_test_support.h"
 #include "ops/device_choice.h"
 #include "train/metrics.h"
 
@@ -20,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+const std::string kTiny = model::golden_folder("tiny");
 
 // NEMOFORGE_BACKEND=cuda runs these tests on the GPU.
 std::unique_ptr<ops::Backend> backend_under_test() {

@@ -24,7 +24,7 @@ void add_adapters(const ForwardContext& context, const ConstTensorView& x, LoraT
   if (runs.empty()) return;
   const ConstTensorView adapter_x =
       context.adapter_input == nullptr ? x : context.adapter_input->apply(context, target, x);
-  context.backend.lora_add({.x = adapter_x, .runs = runs, .out = out, .offsets = offsets});
+  context.backend.lora_add({.x = adapter_x, .runs = runs, .offsets = offsets, .out = out});
 }
 
 TensorView linear(const ForwardContext& context, const ConstTensorView& x, const ops::LinearWeight& weight,

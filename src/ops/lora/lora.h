@@ -33,10 +33,10 @@ struct LoraRun {
 struct LoraAddArgs {
   ConstTensorView x;  // [num_rows, in_features] f32 or bf16, row stride free
   std::span<const LoraRun> runs;
-  TensorView out;  // [num_rows, out_features] f32 or bf16, row stride free; updated; does not overlap x
   // [runs.size() + 1] i32 in the backend's memory, ascending: run i has rows offsets[i] .. offsets[i + 1] - 1
   // in place of its begin and end, which the host then need not know. Absent: as the runs say.
   ConstTensorView offsets = {};
+  TensorView out;  // [num_rows, out_features] f32 or bf16, row stride free; updated; does not overlap x
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above; does not read the offsets, which may

@@ -25,9 +25,9 @@ struct LoraBackwardRun {
 struct LoraBackwardArgs {
   ConstTensorView x;  // [num_rows, in_features] T, row stride free
   std::span<const LoraBackwardRun> runs;
+  ConstTensorView offsets = {};  // as of LoraAddArgs
   ConstTensorView d_out;         // [num_rows, out_features] T, row stride free
   TensorView d_x;                // [num_rows, in_features] T or f32, row stride free, added to
-  ConstTensorView offsets = {};  // as of LoraAddArgs
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above.

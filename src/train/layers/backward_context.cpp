@@ -48,13 +48,13 @@ void adapters_backward(const BackwardContext& context, const ConstTensorView& x,
                        std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& offsets,
                        const ConstTensorView& d_out, const TensorView& d_x) {
   if (context.dropout == nullptr) {
-    context.training.lora_backward({.x = x, .runs = runs, .d_out = d_out, .d_x = d_x, .offsets = offsets});
+    context.training.lora_backward({.x = x, .runs = runs, .offsets = offsets, .d_out = d_out, .d_x = d_x});
     return;
   }
   const ConstTensorView dropped = context.dropout->apply(context.forward, target, x);
   const TensorView d_dropped = context.zeros(x.size(0), x.size(1));
   context.training.lora_backward(
-      {.x = dropped, .runs = runs, .d_out = d_out, .d_x = d_dropped, .offsets = offsets});
+      {.x = dropped, .runs = runs, .offsets = offsets, .d_out = d_out, .d_x = d_dropped});
   context.dropout->add_gradient(context.forward.layer_idx, target, d_dropped, d_x);
 }
 

@@ -26,6 +26,7 @@ struct Problem {
   std::function<void(TrainingBackend&, Tensors& inputs, const TensorView& d_out, Tensors& gradients)>
       backward;
   std::vector<size_t> f32_gradients = {};  // inputs of the placement's type whose gradient is f32: weights
+  std::vector<size_t> t_gradients = {};    // inputs of f32 whose gradient is of the placement's type
   bool d_out_is_activation = true;
 };
 
@@ -151,6 +152,7 @@ Problem rms_norm_problem(const Placement& placement, Rng& rng, int64_t rows, int
 Problem gated_rms_norm_problem(const Placement& placement, Rng& rng, int64_t rows, int64_t channels,
                                int64_t groups) {
   Problem problem{.name = "gated_rms_norm", .inputs = {}, .forward = {}, .backward = {}};
+  problem.t_gradients = {0};
   problem.inputs.push_back(placement(random_tensor(rng, DType::kF32, {rows, channels})));
   problem.inputs.push_back(placement.activation(random_tensor(rng, DType::kF32, {rows, channels})));
   problem.inputs.push_back(placement(random_tensor(rng, DType::kF32, {channels})));
@@ -212,10 +214,13 @@ Problem grouped_linear_problem(const Placement& placement, Rng& rng, int32_t row
   Problem problem{.name = "grouped_linear", .inputs = {}, .forward = {}, .backward = {}};
   const double scale = 1 / std::sqrt(static_cast<double>(in_features));
   problem.inputs.push_back(placement.activation(random_tensor(rng, DType::kF32, {rows, in_features})));
-  for (int i = 0; i < 3; ++i) {
-    problem.inputs.push_back(
-        placement.activation(random_tensor(rng, DType::kF32, {out_features, in_features}, scale)));
-    problem.f32_gradients.push_back(static_cast<size_t>(i) + 1);
+  // One behind another, as backends want the weights of a grouped product.
+  const auto stack = std::make_shared<Tensor>(
+      placement.activation(random_tensor(rng, DType::kF32, {3 * out_features, in_features}, scale)));
+  for (int64_t group = 0; group < 3; ++group) {
+    const TensorView rows = stack->view().rows(group * out_features, out_features);
+    problem.inputs.emplace_back(Buffer(rows.raw(), 0, [stack](void*) {}), rows.dtype(), rows.shape());
+    problem.f32_gradients.push_back(static_cast<size_t>(group) + 1);
   }
   const auto offsets = std::make_shared<Tensor>(placement.index({0, rows / 3, rows / 3, rows}, {4}));
   const auto weights_of = [](Tensors& in) {
@@ -605,10 +610,13 @@ std::vector<Problem> large_problems(const Placement& placement) {
 Tensors gradients_of(Problem& problem, Backend& memory, TrainingBackend& training, const TensorView& d_out) {
   Tensors gradients;
   for (size_t i = 0; i < problem.inputs.size(); ++i) {
-    const auto& f32 = problem.f32_gradients;
+    const auto is_one_of = [i](const std::vector<size_t>& some) {
+      return std::find(some.begin(), some.end(), i) != some.end();
+    };
     const ConstTensorView input = problem.inputs[i].view();
-    const bool is_f32 = std::find(f32.begin(), f32.end(), i) != f32.end();
-    gradients.push_back(zeros(memory, is_f32 ? DType::kF32 : input.dtype(), input.shape()));
+    DType dtype = is_one_of(problem.f32_gradients) ? DType::kF32 : input.dtype();
+    if (is_one_of(problem.t_gradients)) dtype = d_out.dtype();
+    gradients.push_back(zeros(memory, dtype, input.shape()));
   }
   problem.backward(training, problem.inputs, d_out, gradients);
   return gradients;
@@ -876,6 +884,53 @@ TEST(TrainingBackend, linear_backward_reads_weights_of_16_bits) {
       SCOPED_TRACE(backend->name());
       EXPECT_TRUE(all_close(run(*backend).view(), expected.view(), tolerance_of(DType::kF32, OpClass::kSum)));
     }
+  }
+}
+
+// Runs whose rows are told by offsets in the backend's memory are those that say them themselves.
+TEST(TrainingBackend, lora_runs_may_be_told_by_offsets) {
+  for (const auto& backend : backends_under_test()) {
+    SCOPED_TRACE(backend->name());
+    const auto training = make_training_backend(*backend).value();
+    Rng rng(7650);
+    const std::vector<int32_t> ends = {0, 5, 5, 70, 100};
+    const Tensor x = placed(*backend, random_tensor(rng, DType::kF32, {100, 40}));
+    const Tensor d_out = placed(*backend, random_tensor(rng, DType::kF32, {100, 24}));
+    const Tensor offsets = placed(*backend, index_tensor(ends, {5}));
+    const Tensor a = placed(*backend, random_tensor(rng, DType::kF32, {4 * 3, 40}));
+    const Tensor b = placed(*backend, random_tensor(rng, DType::kF32, {4 * 24, 3}));
+    std::vector<LoraWeight> weights;
+    for (int64_t i = 0; i < 4; ++i)
+      weights.push_back({a.view().rows(3 * i, 3), b.view().rows(24 * i, 24), 2});
+    const auto run = [&](bool by_offsets) {
+      Tensors results;
+      results.push_back(zeros(*backend, DType::kF32, {100, 24}));    // out
+      results.push_back(zeros(*backend, DType::kF32, {100, 40}));    // d_x
+      results.push_back(zeros(*backend, DType::kF32, {4 * 3, 40}));  // d_a
+      results.push_back(zeros(*backend, DType::kF32, {4 * 24, 3}));  // d_b
+      std::vector<LoraRun> runs;
+      std::vector<LoraBackwardRun> backward_runs;
+      for (size_t i = 0; i < 4; ++i) {
+        const auto row = static_cast<int64_t>(i);
+        const int64_t begin = by_offsets ? 0 : ends[i];
+        const int64_t end = by_offsets ? 0 : ends[i + 1];
+        runs.push_back({begin, end, &weights[i]});
+        backward_runs.push_back({begin, end, &weights[i], results[2].view().rows(3 * row, 3),
+                                 results[3].view().rows(24 * row, 24)});
+      }
+      const ConstTensorView told = by_offsets ? ConstTensorView(offsets.view()) : ConstTensorView();
+      backend->lora_add({.x = x.view(), .runs = runs, .offsets = told, .out = results[0].view()});
+      training->lora_backward({.x = x.view(),
+                               .runs = backward_runs,
+                               .offsets = told,
+                               .d_out = d_out.view(),
+                               .d_x = results[1].view()});
+      for (Tensor& result : results) result = downloaded(*backend, result.view());
+      return results;
+    };
+    const Tensors told = run(true);
+    const Tensors said = run(false);
+    for (size_t i = 0; i < told.size(); ++i) EXPECT_TRUE(bits_equal(told[i].view(), said[i].view())) << i;
   }
 }
 

@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kThreads, 1) query_gradients(GradientProblem p
   using Layout = SharedLayout<kHeadDim>;
   await_previous_kernel();
   auto* elements = reinterpret_cast<Bf*>(shared);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_query = static_cast<int>(threadIdx.x) / 32 * 16;
   const int num_rows = problem.documents.num_rows;
   // The last rows see most keys: they start first.
@@ -226,6 +226,7 @@ __global__ void __launch_bounds__(kThreads, 1) query_gradients(GradientProblem p
   load(0);
   float sums[kHeadDim / 8][4] = {};
   for (int visit = 0; visit < 2 * num_tiles; ++visit) {
+    hide_value(lane);
     wait_for_copies<0>();
     __syncthreads();  // the tile is there for all, and nobody reads the other buffer any more
     if (visit + 1 < 2 * num_tiles) load(visit + 1);
@@ -330,7 +331,7 @@ __global__ void __launch_bounds__(kThreads, 1) key_gradients(GradientProblem pro
   using Layout = SharedLayout<kHeadDim>;
   await_previous_kernel();
   auto* elements = reinterpret_cast<Bf*>(shared);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int lane = static_cast<int>(threadIdx.x) % 32;
   const int own_key = static_cast<int>(threadIdx.x) / 32 * 16;
   const int num_rows = problem.documents.num_rows;
   const int num_splits = problem.heads_per_kv_head / problem.heads_per_split;
@@ -364,6 +365,7 @@ __global__ void __launch_bounds__(kThreads, 1) key_gradients(GradientProblem pro
   float d_k[kHeadDim / 8][4] = {};
   float d_v[kHeadDim / 8][4] = {};
   for (int visit = 0; visit < num_visits; ++visit) {
+    hide_value(lane);
     wait_for_copies<0>();
     __syncthreads();  // the tile is there for all, and nobody reads the other buffer any more
     VisitedRow next{};

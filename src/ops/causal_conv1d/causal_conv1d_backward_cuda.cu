@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kRowsPerBlock = 64;
+constexpr int kAhead = 8;    // rows that are read before the first of them is needed
 constexpr int kFewTaps = 4;  // Nemotron-3-Nano's
 constexpr int kMaxTaps = 8;  // conv_kernel's limit in the contract
 
@@ -75,41 +76,54 @@ __global__ void __launch_bounds__(kThreads) convolve_backward(ConvProblem<T> pro
     inputs[k] = k < conv_kernel && row >= 0 ? to_float(problem.x.at(row, channel)) : 0.0f;
   }
   const float offset = problem.bias.data == nullptr ? 0.0f : problem.bias[channel];
-  for (int row = first_row; row < end_row + conv_kernel - 1; ++row) {
-    const bool exists = row < last_read;
+  for (int base = first_row; base < end_row + conv_kernel - 1; base += kAhead) {
+    float next_inputs[kAhead];
+    float next_gradients[kAhead];
+    float held[kAhead];  // by d_x of the row that is complete with row base + i
 #pragma unroll
-    for (int k = kTaps - 1; k > 0; --k) {
-      inputs[k] = inputs[k - 1];
-      history[k] = history[k - 1];
+    for (int i = 0; i < kAhead; ++i) {
+      const int row = base + i;
+      const int target = row - (conv_kernel - 1);
+      next_inputs[i] = row < last_read ? to_float(problem.x.at(row, channel)) : 0.0f;
+      next_gradients[i] = row < last_read ? to_float(problem.d_out.at(row, channel)) : 0.0f;
+      held[i] = target >= first_row && target < end_row ? to_float(problem.d_x.at(target, channel)) : 0.0f;
     }
-    inputs[0] = exists ? to_float(problem.x.at(row, channel)) : 0.0f;
-    history[0] = 0;
-    if (exists) {
-      const int begin = rows.begin[row - first_row];
-      float v = offset;
 #pragma unroll
-      for (int k = 0; k < kTaps; ++k) v += row - k >= begin ? taps[k] * inputs[k] : 0.0f;
-      const float s = 1.0f / (1.0f + expf(-v));
-      history[0] = to_float(problem.d_out.at(row, channel)) * s * (1.0f + v * (1.0f - s));
-      if (row < end_row) {
-        d_bias += history[0];
+    for (int i = 0; i < kAhead; ++i) {
+      const int row = base + i;
 #pragma unroll
-        for (int k = 0; k < kTaps; ++k) d_taps[k] += row - k >= begin ? history[0] * inputs[k] : 0.0f;
+      for (int k = kTaps - 1; k > 0; --k) {
+        inputs[k] = inputs[k - 1];
+        history[k] = history[k - 1];
       }
-    }
-    // All that reads input row `target` has been seen.
-    const int target = row - (conv_kernel - 1);
-    if (target < first_row) continue;
-    const int end = rows.end[target - first_row];
-    float sum = 0;
+      inputs[0] = next_inputs[i];
+      history[0] = 0;
+      if (row < last_read) {
+        const int begin = rows.begin[row - first_row];
+        float v = offset;
 #pragma unroll
-    for (int k = 0; k < kTaps; ++k) {
-      // history[k] is of row target + conv_kernel - 1 - k, which reads target by its tap conv_kernel - 1 - k.
-      const int distance = conv_kernel - 1 - k;
-      if (distance < 0 || target + distance >= end) continue;
-      sum += weights[k] * history[k];
+        for (int k = 0; k < kTaps; ++k) v += row - k >= begin ? taps[k] * inputs[k] : 0.0f;
+        const float s = 1.0f / (1.0f + expf(-v));
+        history[0] = next_gradients[i] * s * (1.0f + v * (1.0f - s));
+        if (row < end_row) {
+          d_bias += history[0];
+#pragma unroll
+          for (int k = 0; k < kTaps; ++k) d_taps[k] += row - k >= begin ? history[0] * inputs[k] : 0.0f;
+        }
+      }
+      // All that reads input row `target` has been seen.
+      const int target = row - (conv_kernel - 1);
+      if (target < first_row || target >= end_row) continue;
+      const int end = rows.end[target - first_row];
+      float sum = held[i];
+#pragma unroll
+      for (int k = 0; k < kTaps; ++k) {
+        // history[k] is of row target + conv_kernel - 1 - k, which reads target by its tap k.
+        const int distance = conv_kernel - 1 - k;
+        if (distance >= 0 && target + distance < end) sum += weights[k] * history[k];
+      }
+      problem.d_x.at(target, channel) = from_float<T>(sum);
     }
-    add_to(problem.d_x.at(target, channel), sum);
   }
   if (problem.d_bias_partials != nullptr) {
     problem.d_bias_partials[static_cast<int64_t>(blockIdx.x) * problem.channels + channel] = d_bias;

@@ -1,6 +1,7 @@
-// A block takes one group of every gridDim.x-th row, in registers (each input is read once, each gradient
-// read and written once: bandwidth-bound), and keeps its share of d_weight in registers; the shares are added
-// in a second kernel. channels / num_groups <= kCudaShapeLimits.norm_group_size (checked before launch).
+// A block takes one group of every gridDim.x-th row, in registers (inputs and what the gradients hold are
+// read together, the gradients are written once: bandwidth-bound), and keeps its share of d_weight in
+// registers; the shares are added in a second kernel. channels / num_groups <=
+// kCudaShapeLimits.norm_group_size (checked before launch).
 #include <algorithm>
 
 #include "ops/cuda_check.h"
@@ -13,76 +14,124 @@
 namespace nemoforge::ops {
 namespace {
 
-// Nemotron-3-Nano's groups of 512 channels: few threads with several loads each keep more blocks at work.
+// A small group (Nemotron-3-Nano's have 512 channels) has one four of channels a thread.
 constexpr int kSmallThreads = 128;
-constexpr int kSmallPerThread = 4;
 constexpr int kThreads = 512;
-constexpr int kPerThread = kCudaShapeLimits.norm_group_size / kThreads;
+constexpr int kMaxSteps = kCudaShapeLimits.norm_group_size / (4 * kThreads);
 constexpr int64_t kMaxBlocks = 512;  // of a group; fixed, as it sets the order of d_weight's sums
 
-template <int kBlockThreads, int kMaxPerThread, typename T>
-__global__ void __launch_bounds__(kBlockThreads)
-    gated_rms_norm_group_backward(DeviceRows<const float> y, DeviceRows<const T> z, ParameterElements weight,
-                                  float epsilon, int64_t num_rows, int group_size, DeviceRows<const T> d_out,
-                                  DeviceRows<T> d_y, DeviceRows<T> d_z, float* d_weight_partials) {
-  __shared__ float scratch[32];
+template <typename T>
+struct NormProblem {
+  DeviceRows<const float> y;
+  DeviceRows<const T> z;
+  DeviceRows<const T> d_out;
+  DeviceRows<T> d_y;
+  DeviceRows<T> d_z;
+  ParameterElements weight;
+  float epsilon;
+  int64_t num_rows;
+  int group_size;
+  bool packed;               // groups of rows are made of aligned fours
+  float* d_weight_partials;  // [gridDim.x, channels]; null where not wanted
+};
+
+// Four channels of a row: what is read of them.
+struct Channels {
+  float y[4], z[4], d_out[4], d_y[4], d_z[4];
+};
+
+// kSteps: fours of channels that a thread has.
+template <int kBlockThreads, int kSteps, typename T>
+__global__ void __launch_bounds__(kBlockThreads) gated_rms_norm_group_backward(NormProblem<T> problem) {
+  __shared__ float2 scratch[32];
   await_previous_kernel();
-  const int first_channel = static_cast<int>(blockIdx.y) * group_size;
-  float d_weight[kMaxPerThread] = {};
-  for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
-    float ys[kMaxPerThread];
-    float zs[kMaxPerThread];
-    float gradients[kMaxPerThread];
+  const int size = problem.group_size;
+  const bool packed = problem.packed;
+  const int64_t group = static_cast<int64_t>(blockIdx.y) * size;
+  const int first_channel = static_cast<int>(threadIdx.x) * 4;
+  float weights[kSteps][4] = {};
+  float d_weight[kSteps][4] = {};
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int channel = first_channel + step * 4 * kBlockThreads + i;
+      if (channel < size) weights[step][i] = problem.weight[group + channel];
+    }
+  }
+  for (int64_t row = blockIdx.x; row < problem.num_rows; row += gridDim.x) {
+    Channels own[kSteps];
     float squares = 0;
     float products = 0;
 #pragma unroll
-    for (int i = 0; i < kMaxPerThread; ++i) {
-      const int place = static_cast<int>(threadIdx.x) + i * kBlockThreads;
-      if (place >= group_size) break;
-      const int channel = first_channel + place;
-      ys[i] = y.at(row, channel);
-      zs[i] = to_float(z.at(row, channel));
-      gradients[i] = to_float(d_out.at(row, channel));
-      const float gated = ys[i] * silu(zs[i]);
-      squares += gated * gated;
-      products += gradients[i] * weight[channel] * gated;
-    }
-    const auto count = static_cast<float>(group_size);
-    const float r = rsqrtf(block_sum(squares, scratch) / count + epsilon);
-    const float along_gated = r * r * r * (block_sum(products, scratch) / count);
+    for (int step = 0; step < kSteps; ++step) {
+      const int channel = first_channel + step * 4 * kBlockThreads;
+      if (channel >= size) break;
+      read_four(&problem.y.at(row, group), channel, size, packed, own[step].y);
+      read_four(&problem.z.at(row, group), channel, size, packed, own[step].z);
+      read_four(&problem.d_out.at(row, group), channel, size, packed, own[step].d_out);
+      read_four(&problem.d_y.at(row, group), channel, size, packed, own[step].d_y);
+      read_four(&problem.d_z.at(row, group), channel, size, packed, own[step].d_z);
 #pragma unroll
-    for (int i = 0; i < kMaxPerThread; ++i) {
-      const int place = static_cast<int>(threadIdx.x) + i * kBlockThreads;
-      if (place >= group_size) break;
-      const int channel = first_channel + place;
-      const float s = 1.0f / (1.0f + expf(-zs[i]));
-      const float gated = ys[i] * zs[i] * s;
-      const float d_gated = r * gradients[i] * weight[channel] - along_gated * gated;
-      add_to(d_y.at(row, channel), d_gated * zs[i] * s);
-      add_to(d_z.at(row, channel), d_gated * ys[i] * s * (1.0f + zs[i] * (1.0f - s)));
-      d_weight[i] += gradients[i] * gated * r;
+      for (int i = 0; i < 4; ++i) {
+        const float gated = own[step].y[i] * silu(own[step].z[i]);
+        squares += gated * gated;
+        products += own[step].d_out[i] * weights[step][i] * gated;
+      }
+    }
+    const auto count = static_cast<float>(size);
+    const float2 sums = block_sums(squares, products, scratch);
+    const float r = rsqrtf(sums.x / count + problem.epsilon);
+    const float along_gated = r * r * r * (sums.y / count);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int channel = first_channel + step * 4 * kBlockThreads;
+      if (channel >= size) break;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float z = own[step].z[i];
+        const float s = 1.0f / (1.0f + expf(-z));
+        const float gated = own[step].y[i] * z * s;
+        const float d_gated = r * own[step].d_out[i] * weights[step][i] - along_gated * gated;
+        own[step].d_y[i] += d_gated * z * s;
+        own[step].d_z[i] += d_gated * own[step].y[i] * s * (1.0f + z * (1.0f - s));
+        d_weight[step][i] += own[step].d_out[i] * gated * r;
+      }
+      write_four(&problem.d_y.at(row, group), channel, size, packed, own[step].d_y);
+      write_four(&problem.d_z.at(row, group), channel, size, packed, own[step].d_z);
     }
   }
-  if (d_weight_partials == nullptr) return;
-  const int channels = static_cast<int>(gridDim.y) * group_size;
+  if (problem.d_weight_partials == nullptr) return;
+  float* partials = problem.d_weight_partials + static_cast<int64_t>(blockIdx.x) * gridDim.y * size + group;
 #pragma unroll
-  for (int i = 0; i < kMaxPerThread; ++i) {
-    const int place = static_cast<int>(threadIdx.x) + i * kBlockThreads;
-    if (place >= group_size) break;
-    d_weight_partials[static_cast<int64_t>(blockIdx.x) * channels + first_channel + place] = d_weight[i];
+  for (int step = 0; step < kSteps; ++step) {
+    const int channel = first_channel + step * 4 * kBlockThreads;
+    if (channel < size) write_four(partials, channel, size, packed, d_weight[step]);
   }
 }
 
 template <typename T>
 void launch(const GatedRmsNormBackwardArgs& args, int64_t num_blocks, float* partials, OpStream& stream) {
   const int64_t group_size = args.y.size(1) / args.num_groups;
-  const bool small = group_size <= kSmallThreads * kSmallPerThread;
-  stream.launch(small ? gated_rms_norm_group_backward<kSmallThreads, kSmallPerThread, T>
-                      : gated_rms_norm_group_backward<kThreads, kPerThread, T>,
+  const bool packed = group_size % 4 == 0 && rows_aligned_to<4>(args.y) && rows_aligned_to<4>(args.z) &&
+                      rows_aligned_to<4>(args.d_out) && rows_aligned_to<4>(args.d_y) &&
+                      rows_aligned_to<4>(args.d_z);
+  const NormProblem<T> problem{device_rows<float>(args.y),
+                               device_rows<T>(args.z),
+                               device_rows<T>(args.d_out),
+                               device_rows<T>(args.d_y),
+                               device_rows<T>(args.d_z),
+                               parameter_elements(args.weight),
+                               args.epsilon,
+                               args.y.size(0),
+                               static_cast<int>(group_size),
+                               packed,
+                               partials};
+  const bool small = group_size <= 4 * kSmallThreads;
+  stream.launch(small ? gated_rms_norm_group_backward<kSmallThreads, 1, T>
+                      : gated_rms_norm_group_backward<kThreads, kMaxSteps, T>,
                 dim3(static_cast<unsigned>(num_blocks), static_cast<unsigned>(args.num_groups)),
-                small ? kSmallThreads : kThreads, 0, device_rows<float>(args.y), device_rows<T>(args.z),
-                parameter_elements(args.weight), args.epsilon, args.y.size(0), static_cast<int>(group_size),
-                device_rows<T>(args.d_out), device_rows<T>(args.d_y), device_rows<T>(args.d_z), partials);
+                small ? kSmallThreads : kThreads, 0, problem);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// A block takes every gridDim.x-th row, each in registers (x and d_out are read once, d_x is read and written
-// once: bandwidth-bound), and keeps its share of d_weight in registers; the shares are added in a second
-// kernel. hidden_size <= kThreads * kMaxPerThread (checked before launch).
+// A block takes every gridDim.x-th row, each in registers (x, d_out and what d_x holds are read together, d_x
+// is written once: bandwidth-bound), and keeps its share of d_weight in registers; the shares are added in a
+// second kernel. hidden_size <= kCudaShapeLimits.hidden_size (checked before launch).
 #include <algorithm>
 
 #include "ops/cuda_check.h"
@@ -14,49 +14,71 @@ namespace nemoforge::ops {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kMaxPerThread = 16;
-static_assert(kThreads * kMaxPerThread == kCudaShapeLimits.hidden_size);
+constexpr int kColumnsPerStep = 4 * kThreads;
+constexpr int kFewSteps = 2;  // Nemotron-3-Nano's 2688 columns
+constexpr int kMaxSteps = kCudaShapeLimits.hidden_size / kColumnsPerStep;
 constexpr int64_t kMaxBlocks = 512;  // about four an H100's multiprocessor; fixed, as it sets the sums' order
 
-template <typename OutGradientT>
+// kSteps: fours of columns that a thread has.
+template <int kSteps, typename T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_rows_backward(DeviceRows<const float> x, ParameterElements weight, float epsilon,
-                           int64_t num_rows, int hidden_size, DeviceRows<const OutGradientT> d_out,
-                           DeviceRows<float> d_x, float* d_weight_partials) {
-  __shared__ float scratch[32];
+                           int64_t num_rows, int hidden_size, DeviceRows<const T> d_out,
+                           DeviceRows<float> d_x, bool packed, float* d_weight_partials) {
+  __shared__ float2 scratch[32];
   await_previous_kernel();
-  float d_weight[kMaxPerThread] = {};
+  float weights[kSteps][4] = {};
+  float d_weight[kSteps][4] = {};
+  const int first_column = static_cast<int>(threadIdx.x) * 4;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int column = first_column + step * kColumnsPerStep + i;
+      if (column < hidden_size) weights[step][i] = weight[column];
+    }
+  }
   for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
-    float values[kMaxPerThread];
-    float gradients[kMaxPerThread];
+    float values[kSteps][4];
+    float gradients[kSteps][4];
+    float held[kSteps][4];
     float squares = 0;
     float products = 0;
 #pragma unroll
-    for (int i = 0; i < kMaxPerThread; ++i) {
-      const int column = static_cast<int>(threadIdx.x) + i * kThreads;
+    for (int step = 0; step < kSteps; ++step) {
+      const int column = first_column + step * kColumnsPerStep;
       if (column >= hidden_size) break;
-      values[i] = x.at(row, column);
-      gradients[i] = to_float(d_out.at(row, column));
-      squares += values[i] * values[i];
-      products += gradients[i] * weight[column] * values[i];
+      read_four(&x.at(row, 0), column, hidden_size, packed, values[step]);
+      read_four(&d_out.at(row, 0), column, hidden_size, packed, gradients[step]);
+      read_four(&d_x.at(row, 0), column, hidden_size, packed, held[step]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        squares += values[step][i] * values[step][i];
+        products += gradients[step][i] * weights[step][i] * values[step][i];
+      }
     }
     const auto count = static_cast<float>(hidden_size);
-    const float r = rsqrtf(block_sum(squares, scratch) / count + epsilon);
-    const float along_x = r * r * r * (block_sum(products, scratch) / count);
+    const float2 sums = block_sums(squares, products, scratch);
+    const float r = rsqrtf(sums.x / count + epsilon);
+    const float along_x = r * r * r * (sums.y / count);
 #pragma unroll
-    for (int i = 0; i < kMaxPerThread; ++i) {
-      const int column = static_cast<int>(threadIdx.x) + i * kThreads;
+    for (int step = 0; step < kSteps; ++step) {
+      const int column = first_column + step * kColumnsPerStep;
       if (column >= hidden_size) break;
-      d_x.at(row, column) += r * gradients[i] * weight[column] - along_x * values[i];
-      d_weight[i] += gradients[i] * values[i] * r;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        held[step][i] += r * gradients[step][i] * weights[step][i] - along_x * values[step][i];
+        d_weight[step][i] += gradients[step][i] * values[step][i] * r;
+      }
+      write_four(&d_x.at(row, 0), column, hidden_size, packed, held[step]);
     }
   }
   if (d_weight_partials == nullptr) return;
+  float* partials = d_weight_partials + static_cast<int64_t>(blockIdx.x) * hidden_size;
 #pragma unroll
-  for (int i = 0; i < kMaxPerThread; ++i) {
-    const int column = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (column >= hidden_size) break;
-    d_weight_partials[static_cast<int64_t>(blockIdx.x) * hidden_size + column] = d_weight[i];
+  for (int step = 0; step < kSteps; ++step) {
+    const int column = first_column + step * kColumnsPerStep;
+    if (column < hidden_size) write_four(partials, column, hidden_size, packed, d_weight[step]);
   }
 }
 
@@ -73,12 +95,16 @@ void rms_norm_backward_cuda(const RmsNormBackwardArgs& args, CudaTrainingContext
     partials =
         static_cast<float*>(context.memory(num_blocks * hidden_size * static_cast<int64_t>(sizeof(float))));
   }
+  const bool packed =
+      rows_aligned_to<4>(args.x) && rows_aligned_to<4>(args.d_out) && rows_aligned_to<4>(args.d_x);
   dispatch_activation(args.d_out.dtype(), [&](auto tag) {
-    using OutGradientT = DeviceType<typename decltype(tag)::type>;
-    context.stream().launch(rms_norm_rows_backward<OutGradientT>, dim3(static_cast<unsigned>(num_blocks)),
-                            kThreads, 0, device_rows<float>(args.x), parameter_elements(args.weight),
-                            args.epsilon, num_rows, static_cast<int>(hidden_size),
-                            device_rows<OutGradientT>(args.d_out), device_rows<float>(args.d_x), partials);
+    using T = DeviceType<typename decltype(tag)::type>;
+    context.stream().launch(hidden_size <= kFewSteps * kColumnsPerStep ? rms_norm_rows_backward<kFewSteps, T>
+                                                                       : rms_norm_rows_backward<kMaxSteps, T>,
+                            dim3(static_cast<unsigned>(num_blocks)), kThreads, 0, device_rows<float>(args.x),
+                            parameter_elements(args.weight), args.epsilon, num_rows,
+                            static_cast<int>(hidden_size), device_rows<T>(args.d_out),
+                            device_rows<float>(args.d_x), packed, partials);
   });
   if (partials == nullptr) return;
   add_partial_sums(partials, num_blocks, hidden_size, hidden_size, args.d_weight.data<float>(),

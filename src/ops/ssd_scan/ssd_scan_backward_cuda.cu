@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) chunk_states(RowProblem problem) {
     float gradient = 0;
     for (int row = 0; row < num_rows; ++row) {
       if (steps.to_end[row] != 0.0f) {
-        state += steps.dt[row] * steps.to_end[row] * problem.x.load(first_row + row, channel) *
+        state += steps.into_state[row] * problem.x.load(first_row + row, channel) *
                  problem.b.load(first_row + row, column);
       }
       if (steps.from_start[row] != 0.0f) {

@@ -1,42 +1,31 @@
 // The scan's backward in chunks of 64 rows on tensor cores; the formulas are in ssd_scan_backward_steps.cuh.
 //
-// 1. chunk_states: a block takes one head of one chunk, and leaves the chunk's own share of the state after
-// it
-//    and of the gradient of the state before it, in bf16.
-// 2. pass_states: both along the chunks, in fp32 registers.
-// 3. chunk_gradients: a block takes one group of one chunk and walks the group's heads, with d_B and d_C in
-//    registers: their sum over heads has one order. While a head is computed the next one's rows and states
-//    are copied (x, d_y and two states twice, B, C and two matrices of weights: 144 KiB of shared memory for
-//    heads of 64 x 128). The weights L_ij dt_j (C_i . B_j) and L_ij dt_j (d_y_i . x_j) are rounded to bf16,
-//    as are the states; the sums that u and e are made of come from the fp32 products.
+// chunk_gradients: a block takes one group of one chunk and walks the group's heads, with d_B and d_C in
+// registers: their sum over heads has one order. While a head is computed the next one's rows and states are
+// copied (x, d_y and two states twice, B, C and two matrices of weights: 144 KiB of shared memory for heads
+// of 64 x 128). The weights L_ij dt_j (C_i . B_j) and L_ij dt_j (d_y_i . x_j) are rounded to bf16, as are the
+// states; the sums that u and e are made of come from the fp32 products.
 //
-// A head and chunk take some 4.3 million multiply-adds at 64 x 128; each state is written once and read twice
-// and written once more (536 MB in all for 4096 rows of Nemotron-3-Nano), x and d_y are read twice.
-#include <algorithm>
-
+// A head and chunk take some 4.3 million multiply-adds at 64 x 128; each state is written twice and read
+// twice (536 MB in all for 4096 rows of Nemotron-3-Nano), x and d_y are read twice.
 #include "base/integers.h"
 #include "ops/cuda_check.h"
-#include "ops/gradient_sums.h"
 #include "ops/ssd_scan/ssd_scan_backward_products_cuda.h"
-#include "ops/ssd_scan/ssd_scan_backward_steps.cuh"
-#include "ops/tile_products.cuh"
+#include "ops/ssd_scan/ssd_scan_backward_states_cuda.h"
 
 namespace nemoforge::ops {
 namespace {
 
 using Bf = __nv_bfloat16;
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * 32;
-constexpr int kRowTiles = kChunkRows / 16;  // of 16 rows; the warps stand kRowTiles x 2 over a chunk's matrix
-
-struct ProductProblem {
-  ScanGradientProblem scan;
-  Bf16Rows x, b, c, d_y;
-  Bf* states;     // [num_chunks, num_heads, head_dim, state_size]: before the chunks
-  Bf* gradients;  // likewise: of the states after them
-  float* decays;  // [num_chunks, num_heads]
-};
+// The warps stand kRowTiles x kParts over a chunk's matrices: each has 16 rows and a part of the columns.
+constexpr int kRowTiles = kChunkRows / 16;
+template <int kHeadDim>
+constexpr int kParts = kHeadDim / 16;  // 16 channels a warp
+template <int kHeadDim>
+constexpr int kWarps = kRowTiles* kParts<kHeadDim>;
+template <int kHeadDim>
+constexpr int kThreads = kWarps<kHeadDim> * 32;
 
 struct Gradients {
   Bf16Gradient d_x, d_b, d_c;
@@ -46,100 +35,8 @@ struct Gradients {
 template <int kHeadDim, int kState>
 __device__ void load_state(const SharedTile<kState>& tile, const Bf* state) {
   constexpr int kPieces = kState / kPieceElements;
-  for (int i = static_cast<int>(threadIdx.x); i < kHeadDim * kPieces; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kHeadDim * kPieces; i += kThreads<kHeadDim>) {
     copy_piece(tile.piece(i / kPieces, i % kPieces), state + i * kPieceElements, true, true);
-  }
-}
-
-template <int kHeadDim, int kState>
-struct StateLayout {
-  static constexpr int kRowElements = kChunkRows * kHeadDim;
-  static constexpr int kColumnElements = kChunkRows * kState;
-  static constexpr int kBytes = 2 * (kRowElements + kColumnElements) * static_cast<int>(sizeof(Bf));
-};
-
-// state [16 channels x 8 kBlocks columns] = sum over rows of weight[row] * left[row][channel]
-// right[row][column]
-template <int kBlocks, int kHeadDim, int kState>
-__device__ void sum_outer_products(float (&sums)[kBlocks][4], const SharedTile<kHeadDim>& left,
-                                   const SharedTile<kState>& right, const float* weights, int channel,
-                                   int column, int lane) {
-#pragma unroll
-  for (int row = 0; row < kChunkRows; row += 16) {
-    uint32_t a[4];
-    load_a_transposed(a, left, row, channel, lane);
-    const int own = row + lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      // Registers 0 and 1 have rows own and own + 1, 2 and 3 those 8 further.
-      const int first = own + i / 2 * 8;
-      const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&a[i]));
-      a[i] = pack(pair.x * weights[first], pair.y * weights[first + 1]);
-    }
-    multiply_add_rows(sums, a, right, row, column, lane);
-  }
-}
-
-template <int kHeadDim, int kState>
-__global__ void __launch_bounds__(kThreads) chunk_states(ProductProblem problem) {
-  extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ ChunkDocuments documents;
-  __shared__ ChunkSteps steps;
-  __shared__ float into_state[kChunkRows];  // dt_j to_end_j
-  using Layout = StateLayout<kHeadDim, kState>;
-  await_previous_kernel();
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int head = static_cast<int>(blockIdx.x);
-  const int chunk = static_cast<int>(blockIdx.y);
-  const int first_row = chunk * kChunkRows;
-  const int num_rows = problem.scan.documents.num_rows;
-  const int group = head / problem.scan.heads_per_group;
-  Bf* tiles = reinterpret_cast<Bf*>(shared);
-  const SharedTile<kHeadDim> x{tiles};
-  const SharedTile<kHeadDim> d_y{tiles + Layout::kRowElements};
-  const SharedTile<kState> b{tiles + 2 * Layout::kRowElements};
-  const SharedTile<kState> c{tiles + 2 * Layout::kRowElements + Layout::kColumnElements};
-  load_rows<kChunkRows, kThreads>(x, problem.x, first_row, num_rows, head * kHeadDim);
-  load_rows<kChunkRows, kThreads>(b, problem.b, first_row, num_rows, group * kState);
-  load_rows<kChunkRows, kThreads>(d_y, problem.d_y, first_row, num_rows, head * kHeadDim);
-  load_rows<kChunkRows, kThreads>(c, problem.c, first_row, num_rows, group * kState);
-  commit_copies();
-  find_chunk_documents(problem.scan.documents, first_row, documents);
-  __syncthreads();  // the documents are known
-  if (warp == 0) {
-    make_steps(problem.scan, documents, first_row, head, lane, steps);
-#pragma unroll
-    for (int k = 0; k < kRowsPerLane; ++k) {
-      const int i = lane + 32 * k;
-      into_state[i] = steps.dt[i] * steps.to_end[i];
-    }
-    if (lane == 0) problem.decays[static_cast<int64_t>(chunk) * problem.scan.num_heads + head] = steps.decay;
-  }
-  wait_for_copies<0>();
-  __syncthreads();  // rows and steps are there for all
-
-  // The first four warps sum the state's share, the others the gradient's.
-  constexpr int kChannelTiles = kHeadDim / 16;
-  constexpr int kColumns = kState / (4 / kChannelTiles);
-  const bool of_state = warp < 4;
-  const int channel = warp % 4 % kChannelTiles * 16;
-  const int column = warp % 4 / kChannelTiles * kColumns;
-  float sums[kColumns / 8][4] = {};
-  if (of_state) {
-    sum_outer_products(sums, x, b, into_state, channel, column, lane);
-  } else {
-    sum_outer_products(sums, d_y, c, steps.from_start, channel, column, lane);
-  }
-  Bf* out = (of_state ? problem.states : problem.gradients) +
-            (static_cast<int64_t>(chunk) * problem.scan.num_heads + head) * kHeadDim * kState;
-#pragma unroll
-  for (int block = 0; block < kColumns / 8; ++block) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      store_pair(out + (channel + lane / 4 + half * 8) * kState + column + block * 8 + lane % 4 * 2,
-                 sums[block][2 * half], sums[block][2 * half + 1], true);
-    }
   }
 }
 
@@ -185,31 +82,33 @@ __device__ HeadTiles<kHeadDim, kState> head_tiles(Bf* shared, int buffer) {
 }
 
 // Shares of a chunk's sums, by the warps that have them: each is written by one warp and added in order.
+template <int kHeadDim>
 struct PartialSums {
-  float rows[2][kChunkRows];
+  float rows[kParts<kHeadDim>][kChunkRows];
   float columns[kRowTiles][kChunkRows];
-  float from_state[2][kChunkRows];
-  float to_state[2][kChunkRows];
-  float across[kWarps];
+  float from_state[kParts<kHeadDim>][kChunkRows];
+  float to_state[kParts<kHeadDim>][kChunkRows];
+  float across[kWarps<kHeadDim>];
 };
 
-// Where a warp stands in the chunk's matrices: rows [row, row + 16) and half of the columns.
+// Where a warp stands in the chunk's matrices: rows [row, row + 16) and a part of the columns.
 struct WarpPlace {
-  int lane, warp, row, half;
+  int lane, warp, row, part;
 };
 
-// The warp's 16 x 32 part of both matrices of weights, and its shares of M's sums. c_b: C_i . B_j.
-template <int kHeadDim, int kState>
+// The warp's part of both matrices of weights, and its shares of M's sums. c_b: C_i . B_j.
+template <int kBlocks, int kHeadDim, int kState>
 __device__ void make_weights(const ChunkTiles<kHeadDim, kState>& tiles,
                              const HeadTiles<kHeadDim, kState>& own, const ChunkDocuments& documents,
-                             const ChunkSteps& steps, const WarpPlace& place, const float (&c_b)[4][4],
-                             PartialSums& partials, ChunkSums& sums) {
-  float products[4][4] = {};  // d_y_i . x_j
-  add_product_of_rows(products, own.d_y, place.row, own.x, place.half * 32, place.lane);
+                             const ChunkSteps& steps, const WarpPlace& place, const float (&c_b)[kBlocks][4],
+                             PartialSums<kHeadDim>& partials, ChunkSums& sums) {
+  const int part_column = place.part * kBlocks * 8;
+  float products[kBlocks][4] = {};  // d_y_i . x_j
+  add_product_of_rows(products, own.d_y, place.row, own.x, part_column, place.lane);
   float row_sums[2] = {};
 #pragma unroll
-  for (int block = 0; block < 4; ++block) {
-    const int first_column = place.half * 32 + block * 8 + place.lane % 4 * 2;
+  for (int block = 0; block < kBlocks; ++block) {
+    const int first_column = part_column + block * 8 + place.lane % 4 * 2;
     float column_sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -243,43 +142,35 @@ __device__ void make_weights(const ChunkTiles<kHeadDim, kState>& tiles,
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float sum = sum_over_columns(row_sums[half]);
-    if (place.lane % 4 == 0) partials.rows[place.half][place.row + place.lane / 4 + half * 8] = sum;
+    if (place.lane % 4 == 0) partials.rows[place.part][place.row + place.lane / 4 + half * 8] = sum;
   }
 }
 
-// gradient [16 x kState / 2] += scale[row] * (left [row][p] state[p][n]), and each row's product of that with
-// `other`'s row, scaled by other_scale, to `sums`.
-template <int kHeadDim, int kState>
-__device__ void add_from_state(float (&gradient)[kState / 16][4], const SharedTile<kHeadDim>& left,
+// gradient [16 x 8 kBlocks] += scale[row] * (left [row][p] state[p][n]) for the warp's part of the columns,
+// and each row's product of that with `other`'s row, scaled by other_scale, to `sums`.
+template <int kBlocks, int kHeadDim, int kState>
+__device__ void add_from_state(float (&gradient)[kBlocks][4], const SharedTile<kHeadDim>& left,
                                const SharedTile<kState>& state, const SharedTile<kState>& other,
                                const float (&scales)[2], const float (&other_scales)[2],
                                const WarpPlace& place, float* sums) {
-  // In two parts, to have registers for both.
-  constexpr int kBlocks = kState / 32;
-  float row_sums[2] = {};
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    const int column = place.half * (kState / 2) + part * (kState / 4);
-    float product[kBlocks][4] = {};
-    add_product(product, left, place.row, state, column, 0, kHeadDim / 16, place.lane);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = place.row + place.lane / 4 + half * 8;
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-        const float2 pair = as_floats(&other.at(row, column + block * 8 + place.lane % 4 * 2));
-        const float first = product[block][2 * half];
-        const float second = product[block][2 * half + 1];
-        row_sums[half] += first * pair.x + second * pair.y;
-        gradient[part * kBlocks + block][2 * half] += scales[half] * first;
-        gradient[part * kBlocks + block][2 * half + 1] += scales[half] * second;
-      }
-    }
-  }
+  const int column = place.part * kBlocks * 8;
+  float product[kBlocks][4] = {};
+  add_product(product, left, place.row, state, column, 0, kHeadDim / 16, place.lane);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float sum = sum_over_columns(row_sums[half]);
-    if (place.lane % 4 == 0) sums[place.row + place.lane / 4 + half * 8] = other_scales[half] * sum;
+    const int row = place.row + place.lane / 4 + half * 8;
+    float sum = 0;
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const float2 pair = as_floats(&other.at(row, column + block * 8 + place.lane % 4 * 2));
+      const float first = product[block][2 * half];
+      const float second = product[block][2 * half + 1];
+      sum += first * pair.x + second * pair.y;
+      gradient[block][2 * half] += scales[half] * first;
+      gradient[block][2 * half + 1] += scales[half] * second;
+    }
+    sum = sum_over_columns(sum);
+    if (place.lane % 4 == 0) sums[row] = other_scales[half] * sum;
   }
 }
 
@@ -287,7 +178,8 @@ __device__ void add_from_state(float (&gradient)[kState / 16][4], const SharedTi
 template <int kHeadDim, int kState>
 __device__ float product_of_states(const HeadTiles<kHeadDim, kState>& own) {
   float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < kHeadDim * kState / kPieceElements; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kHeadDim * kState / kPieceElements;
+       i += kThreads<kHeadDim>) {
     const auto* state = reinterpret_cast<const __nv_bfloat162*>(own.state.data + i * kPieceElements);
     const auto* gradient = reinterpret_cast<const __nv_bfloat162*>(own.gradient.data + i * kPieceElements);
 #pragma unroll
@@ -299,37 +191,60 @@ __device__ float product_of_states(const HeadTiles<kHeadDim, kState>& own) {
   return warp_sum(sum);
 }
 
-// Adds the warp's rows of a gradient, from `column` on, to memory.
+// What the warp's part of a gradient, from `column` on, holds so far: read before the products that are added
+// to it, which then do not wait for memory.
 template <int kBlocks>
-__device__ void add_rows(const Bf16Gradient& gradient, int first_row, int num_rows, int column,
-                         const WarpPlace& place, const float (&sums)[kBlocks][4]) {
+__device__ void read_rows(const Bf16Gradient& gradient, int first_row, int num_rows, int column,
+                          const WarpPlace& place, PackedSums<kBlocks>& held) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + place.row + place.lane / 4 + half * 8;
-    if (row >= num_rows) continue;
-    Bf* target = &gradient.rows.at(row, column + place.lane % 4 * 2);
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
-      add_pair(target + block * 8, sums[block][2 * half], sums[block][2 * half + 1], gradient.paired);
+      held[block][half] = 0;
+      if (row >= num_rows) continue;
+      const Bf* source = &gradient.rows.at(row, column + block * 8 + place.lane % 4 * 2);
+      held[block][half] = gradient.paired ? *reinterpret_cast<const uint32_t*>(source)
+                                          : as_register(__nv_bfloat162(source[0], source[1]));
     }
   }
 }
 
-// d_x of the warp's rows and half of the head's channels.
+template <int kBlocks>
+__device__ void write_rows(const Bf16Gradient& gradient, int first_row, int num_rows, int column,
+                           const WarpPlace& place, const PackedSums<kBlocks>& held,
+                           const float (&sums)[kBlocks][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first_row + place.row + place.lane / 4 + half * 8;
+    if (row >= num_rows) continue;
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const float2 old = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&held[block][half]));
+      store_pair(&gradient.rows.at(row, column + block * 8 + place.lane % 4 * 2),
+                 old.x + sums[block][2 * half], old.y + sums[block][2 * half + 1], gradient.paired);
+    }
+  }
+}
+
+// d_x of the warp's rows and channels.
 template <int kHeadDim, int kState>
-__device__ void add_x_gradient(const ProductProblem& problem, const Gradients& gradients,
+__device__ void add_x_gradient(const ProductProblem& problem, const Bf16Gradient& d_x,
                                const ChunkTiles<kHeadDim, kState>& tiles,
                                const HeadTiles<kHeadDim, kState>& own, const ChunkSteps& steps, int first_row,
                                int head, const WarpPlace& place) {
-  constexpr int kBlocks = kHeadDim / 16;
-  const int channel = place.half * (kHeadDim / 2);
+  constexpr int kBlocks = 2;
+  const int num_rows = problem.scan.documents.num_rows;
+  const int channel = place.part * kBlocks * 8;
+  PackedSums<kBlocks> held;
+  read_rows<kBlocks>(d_x, first_row, num_rows, head * kHeadDim + channel, place, held);
   const float d = problem.scan.d[head];
   float sums[kBlocks][4] = {};
   add_product_of_rows(sums, tiles.b, place.row, own.gradient, channel, place.lane);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = place.row + place.lane / 4 + half * 8;
-    const float scale = steps.dt[row] * steps.to_end[row];
+    const float scale = steps.into_state[row];
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
       const float2 pair = as_floats(&own.d_y.at(row, channel + block * 8 + place.lane % 4 * 2));
@@ -339,110 +254,146 @@ __device__ void add_x_gradient(const ProductProblem& problem, const Gradients& g
   }
   add_transposed_product(sums, tiles.x_weights, place.row, own.d_y, channel, place.row / 16, kRowTiles,
                          place.lane);
-  add_rows(gradients.d_x, first_row, problem.scan.documents.num_rows, head * kHeadDim + channel, place, sums);
+  write_rows<kBlocks>(d_x, first_row, num_rows, head * kHeadDim + channel, place, held, sums);
 }
 
 // Adds the partial sums up. By one warp.
-__device__ inline void complete_sums(const PartialSums& partials, float decay, int lane, ChunkSums& sums) {
+template <int kHeadDim>
+__device__ void complete_sums(const PartialSums<kHeadDim>& partials, float decay, int lane, ChunkSums& sums) {
 #pragma unroll
   for (int k = 0; k < kRowsPerLane; ++k) {
     const int i = lane + 32 * k;
-    sums.rows[i] = partials.rows[0][i] + partials.rows[1][i];
-    sums.from_state[i] = partials.from_state[0][i] + partials.from_state[1][i];
-    sums.to_state[i] = partials.to_state[0][i] + partials.to_state[1][i];
+    float rows = 0;
+    float from_state = 0;
+    float to_state = 0;
+#pragma unroll
+    for (int part = 0; part < kParts<kHeadDim>; ++part) {
+      rows += partials.rows[part][i];
+      from_state += partials.from_state[part][i];
+      to_state += partials.to_state[part][i];
+    }
     float columns = 0;
 #pragma unroll
     for (int tile = 0; tile < kRowTiles; ++tile) columns += partials.columns[tile][i];
+    sums.rows[i] = rows;
     sums.columns[i] = columns;
+    sums.from_state[i] = from_state;
+    sums.to_state[i] = to_state;
   }
-  if (lane > 0) return;
-  float across = 0;
-#pragma unroll
-  for (int warp = 0; warp < kWarps; ++warp) across += partials.across[warp];
-  sums.across = decay * across;
+  const float across = warp_sum(lane < kWarps<kHeadDim> ? partials.across[lane] : 0.0f);
+  if (lane == 0) sums.across = decay * across;
+}
+
+// The block's chunk and group.
+struct BlockPart {
+  int chunk, group, first_row, first_head, end_head;
+};
+
+__device__ inline BlockPart part_of_block(const ScanGradientProblem& scan) {
+  const int group = static_cast<int>(blockIdx.x);
+  const int chunk = static_cast<int>(blockIdx.y);
+  const int first_head = group * scan.heads_per_group;
+  return {chunk, group, chunk * kChunkRows, first_head, first_head + scan.heads_per_group};
+}
+
+// Starts the copies of a head's rows and states.
+template <int kHeadDim, int kState>
+__device__ void load_head(const ProductProblem& problem, const BlockPart& part, int head,
+                          const HeadTiles<kHeadDim, kState>& tiles) {
+  const int num_rows = problem.scan.documents.num_rows;
+  const int64_t state =
+      (static_cast<int64_t>(part.chunk) * problem.scan.num_heads + head) * kHeadDim * kState;
+  load_rows<kChunkRows, kThreads<kHeadDim>>(tiles.x, problem.x, part.first_row, num_rows, head * kHeadDim);
+  load_rows<kChunkRows, kThreads<kHeadDim>>(tiles.d_y, problem.d_y, part.first_row, num_rows,
+                                            head * kHeadDim);
+  load_state<kHeadDim>(tiles.state, problem.states + state);
+  load_state<kHeadDim>(tiles.gradient, problem.gradients + state);
+  commit_copies();
 }
 
 template <int kHeadDim, int kState>
-__global__ void __launch_bounds__(kThreads, 1) chunk_gradients(ProductProblem problem, Gradients gradients) {
+__global__ void __launch_bounds__(kThreads<kHeadDim>, 1)
+    chunk_gradients(ProductProblem problem, Gradients gradients) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ ChunkDocuments documents;
-  __shared__ ChunkSteps steps_of[2];
-  __shared__ PartialSums partials;
-  __shared__ ChunkSums sums;
+  __shared__ ChunkSteps steps_of[kHeadsAtOnce];
+  __shared__ ChunkSums sums_of[kHeadsAtOnce];
+  __shared__ PartialSums<kHeadDim> partials;
+  constexpr int kRowBlocks = kChunkRows / kParts<kHeadDim> / 8;  // of a warp in a matrix over rows
+  constexpr int kStateBlocks = kState / kParts<kHeadDim> / 8;    // and in one over the state's columns
   await_previous_kernel();
   WarpPlace place;
   place.lane = static_cast<int>(threadIdx.x) % 32;
   place.warp = static_cast<int>(threadIdx.x) / 32;
   place.row = place.warp % kRowTiles * 16;
-  place.half = place.warp / kRowTiles;
+  place.part = place.warp / kRowTiles;
   const ScanGradientProblem& scan = problem.scan;
-  const int group = static_cast<int>(blockIdx.x);
-  const int chunk = static_cast<int>(blockIdx.y);
-  const int first_row = chunk * kChunkRows;
+  const BlockPart part = part_of_block(scan);
   const int num_rows = scan.documents.num_rows;
-  const int first_head = group * scan.heads_per_group;
   auto* elements = reinterpret_cast<Bf*>(shared);
   const auto tiles = chunk_tiles<kHeadDim, kState>(elements);
-  const auto load_head = [&](int head) {
-    const auto own = head_tiles<kHeadDim, kState>(elements, (head - first_head) % 2);
-    const int64_t state = (static_cast<int64_t>(chunk) * scan.num_heads + head) * kHeadDim * kState;
-    load_rows<kChunkRows, kThreads>(own.x, problem.x, first_row, num_rows, head * kHeadDim);
-    load_rows<kChunkRows, kThreads>(own.d_y, problem.d_y, first_row, num_rows, head * kHeadDim);
-    load_state<kHeadDim>(own.state, problem.states + state);
-    load_state<kHeadDim>(own.gradient, problem.gradients + state);
-    commit_copies();
+  const auto tiles_of = [&](int head) {
+    return head_tiles<kHeadDim, kState>(elements, (head - part.first_head) % 2);
   };
+  load_rows<kChunkRows, kThreads<kHeadDim>>(tiles.b, problem.b, part.first_row, num_rows,
+                                            part.group * kState);
+  load_rows<kChunkRows, kThreads<kHeadDim>>(tiles.c, problem.c, part.first_row, num_rows,
+                                            part.group * kState);
+  load_head(problem, part, part.first_head, tiles_of(part.first_head));
+  find_chunk_documents(scan.documents, part.first_row, documents);
 
-  load_rows<kChunkRows, kThreads>(tiles.b, problem.b, first_row, num_rows, group * kState);
-  load_rows<kChunkRows, kThreads>(tiles.c, problem.c, first_row, num_rows, group * kState);
-  load_head(first_head);
-  find_chunk_documents(scan.documents, first_row, documents);
-  __syncthreads();  // the documents are known
-  if (place.warp == 0) make_steps(scan, documents, first_row, first_head, place.lane, steps_of[0]);
-
-  float c_b[4][4] = {};
-  float d_b[kState / 16][4] = {};
-  float d_c[kState / 16][4] = {};
-  for (int head = first_head; head < first_head + scan.heads_per_group; ++head) {
-    const int buffer = (head - first_head) % 2;
-    const auto own = head_tiles<kHeadDim, kState>(elements, buffer);
-    const ChunkSteps& steps = steps_of[buffer];
+  float c_b[kRowBlocks][4] = {};
+  float d_b[kStateBlocks][4] = {};
+  float d_c[kStateBlocks][4] = {};
+  const int tile = place.row / 16;
+  const int column = place.part * kStateBlocks * 8;
+  for (int head = part.first_head; head < part.end_head; ++head) {
+    const int index = (head - part.first_head) % kHeadsAtOnce;
+    if (index == 0) {
+      __syncthreads();  // the documents are known
+      if (place.warp < kHeadsAtOnce && head + place.warp < part.end_head) {
+        make_steps(scan, documents, part.first_row, head + place.warp, place.lane, steps_of[place.warp]);
+      }
+    }
+    const auto own = tiles_of(head);
+    const ChunkSteps& steps = steps_of[index];
+    hide_value(place.lane);
     wait_for_copies<0>();
     __syncthreads();  // the head's tiles and steps are there for all; nobody reads those of the last one
-    if (head + 1 < first_head + scan.heads_per_group) load_head(head + 1);
-    if (head == first_head) {
-      add_product_of_rows(c_b, tiles.c, place.row, tiles.b, place.half * 32, place.lane);
+    if (head + 1 < part.end_head) load_head(problem, part, head + 1, tiles_of(head + 1));
+    if (head == part.first_head) {
+      add_product_of_rows(c_b, tiles.c, place.row, tiles.b, place.part * kRowBlocks * 8, place.lane);
     }
-    make_weights(tiles, own, documents, steps, place, c_b, partials, sums);
-    const int own_rows[2] = {place.row + place.lane / 4, place.row + place.lane / 4 + 8};
-    const float from_start[2] = {steps.from_start[own_rows[0]], steps.from_start[own_rows[1]]};
-    const float into_state[2] = {steps.dt[own_rows[0]] * steps.to_end[own_rows[0]],
-                                 steps.dt[own_rows[1]] * steps.to_end[own_rows[1]]};
+    make_weights(tiles, own, documents, steps, place, c_b, partials, sums_of[index]);
+    const int own_row = place.row + place.lane / 4;
+    const float from_start[2] = {steps.from_start[own_row], steps.from_start[own_row + 8]};
+    const float into_state[2] = {steps.into_state[own_row], steps.into_state[own_row + 8]};
     add_from_state(d_c, own.d_y, own.state, tiles.c, from_start, from_start, place,
-                   partials.from_state[place.half]);
+                   partials.from_state[place.part]);
     add_from_state(d_b, own.x, own.gradient, tiles.b, into_state, {1.0f, 1.0f}, place,
-                   partials.to_state[place.half]);
+                   partials.to_state[place.part]);
     const float across = steps.decay == 0.0f ? 0.0f : product_of_states(own);
     if (place.lane == 0) partials.across[place.warp] = across;
     __syncthreads();  // weights and sums are there for all
 
-    const int tile = place.row / 16;
-    const int column = place.half * (kState / 2);
+    if (place.warp == 0) complete_sums<kHeadDim>(partials, steps.decay, place.lane, sums_of[index]);
     add_product(d_c, tiles.bc_weights, place.row, tiles.b, column, 0, tile + 1, place.lane);
     add_transposed_product(d_b, tiles.bc_weights, place.row, tiles.c, column, tile, kRowTiles, place.lane);
-    add_x_gradient(problem, gradients, tiles, own, steps, first_row, head, place);
-    if (place.warp == 0) {
-      complete_sums(partials, steps.decay, place.lane, sums);
-      __syncwarp();  // a lane reads what others completed
-      add_step_gradients(scan, documents, steps, sums, chunk, head, place.lane);
-    }
-    if (place.warp == 1 && head + 1 < first_head + scan.heads_per_group) {
-      make_steps(scan, documents, first_row, head + 1, place.lane, steps_of[1 - buffer]);
+    add_x_gradient(problem, gradients.d_x, tiles, own, steps, part.first_row, head, place);
+    if (index + 1 < kHeadsAtOnce && head + 1 < part.end_head) continue;
+    __syncthreads();  // the sums of all these heads are complete
+    if (place.warp <= index) {
+      add_step_gradients(scan, documents, steps_of[place.warp], sums_of[place.warp], part.chunk,
+                         head - index + place.warp, place.lane);
     }
   }
-  const int column = group * kState + place.half * (kState / 2);
-  add_rows(gradients.d_b, first_row, num_rows, column, place, d_b);
-  add_rows(gradients.d_c, first_row, num_rows, column, place, d_c);
+  PackedSums<kStateBlocks> held_b;
+  PackedSums<kStateBlocks> held_c;
+  const int bc_column = part.group * kState + column;
+  read_rows<kStateBlocks>(gradients.d_b, part.first_row, num_rows, bc_column, place, held_b);
+  read_rows<kStateBlocks>(gradients.d_c, part.first_row, num_rows, bc_column, place, held_c);
+  write_rows<kStateBlocks>(gradients.d_b, part.first_row, num_rows, bc_column, place, held_b, d_b);
+  write_rows<kStateBlocks>(gradients.d_c, part.first_row, num_rows, bc_column, place, held_c, d_c);
 }
 
 // The parts of the scratch memory, in bytes from its start.
@@ -468,26 +419,15 @@ ScratchLayout scratch_layout(const SsdScanBackwardArgs& args) {
 }
 
 template <int kHeadDim, int kState>
-void launch(const ProductProblem& problem, const Gradients& gradients, int num_groups, OpStream& stream) {
-  using States = StateLayout<kHeadDim, kState>;
-  using Layout = GradientLayout<kHeadDim, kState>;
-  const auto num_chunks = static_cast<unsigned>(problem.scan.num_chunks);
-  const auto num_heads = static_cast<unsigned>(problem.scan.num_heads);
-  CUDA_CHECK(cudaFuncSetAttribute(chunk_states<kHeadDim, kState>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  States::kBytes));
+void launch(const ProductProblem& problem, const Gradients& gradients, OpStream& stream) {
+  static_assert(kWarps<kHeadDim> >= kHeadsAtOnce);
+  constexpr int kSharedBytes = GradientLayout<kHeadDim, kState>::kBytes;
   CUDA_CHECK(cudaFuncSetAttribute(chunk_gradients<kHeadDim, kState>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes));
-  stream.launch(chunk_states<kHeadDim, kState>, dim3(num_heads, num_chunks), kThreads, States::kBytes,
-                problem);
-  constexpr int kElements = 8;
-  constexpr int kPassThreads = 128;
-  constexpr int kStateNumel = kHeadDim * kState;
-  stream.launch(pass_states<Bf, kElements>,
-                dim3(ceil_div<unsigned>(num_heads * kStateNumel, kPassThreads * kElements), 2), kPassThreads,
-                0, problem.states, problem.gradients, problem.decays, problem.scan.num_chunks,
-                problem.scan.num_heads, kStateNumel);
-  stream.launch(chunk_gradients<kHeadDim, kState>, dim3(static_cast<unsigned>(num_groups), num_chunks),
-                kThreads, Layout::kBytes, problem, gradients);
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
+  const int num_groups = problem.scan.num_heads / problem.scan.heads_per_group;
+  stream.launch(chunk_gradients<kHeadDim, kState>,
+                dim3(static_cast<unsigned>(num_groups), static_cast<unsigned>(problem.scan.num_chunks)),
+                kThreads<kHeadDim>, kSharedBytes, problem, gradients);
 }
 
 }  // namespace
@@ -510,16 +450,14 @@ void ssd_scan_backward_products(const SsdScanBackwardArgs& args, CudaTrainingCon
                                reinterpret_cast<Bf*>(memory + layout.gradients),
                                reinterpret_cast<float*>(memory + layout.decays)};
   const Gradients gradients{bf16_gradient(args.d_x), bf16_gradient(args.d_b), bf16_gradient(args.d_c)};
-  const auto num_groups = static_cast<int>(args.num_groups);
   OpStream& stream = context.stream();
-  if (args.head_dim == 32 && args.state_size == 64) {
-    launch<32, 64>(problem, gradients, num_groups, stream);
-  } else if (args.head_dim == 32) {
-    launch<32, 128>(problem, gradients, num_groups, stream);
-  } else if (args.state_size == 64) {
-    launch<64, 64>(problem, gradients, num_groups, stream);
+  make_chunk_states(problem, args.head_dim, args.state_size, stream);
+  if (args.head_dim == 32) {
+    args.state_size == 64 ? launch<32, 64>(problem, gradients, stream)
+                          : launch<32, 128>(problem, gradients, stream);
   } else {
-    launch<64, 128>(problem, gradients, num_groups, stream);
+    args.state_size == 64 ? launch<64, 64>(problem, gradients, stream)
+                          : launch<64, 128>(problem, gradients, stream);
   }
   add_parameter_gradients(args, problem.scan, stream);
 }

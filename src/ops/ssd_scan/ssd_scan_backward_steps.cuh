@@ -62,7 +62,8 @@ struct ChunkSteps {
   float sum_high[kChunkRows];  // s_i in two floats: differences of large sums stay good
   float sum_low[kChunkRows];
   float from_start[kChunkRows];
-  float to_end[kChunkRows];  // without dt
+  float to_end[kChunkRows];      // without dt
+  float into_state[kChunkRows];  // dt_j to_end_j
   float decay;
   float a;
 
@@ -155,6 +156,7 @@ __device__ inline void make_steps(const ScanGradientProblem& problem, const Chun
     steps.sum_low[i] = static_cast<float>(sums[k] - static_cast<double>(steps.sum_high[i]));
     steps.from_start[i] = documents.began_before[i] ? expf(static_cast<float>(sums[k])) : 0.0f;
     steps.to_end[i] = documents.goes_on[i] ? expf(static_cast<float>(last - sums[k])) : 0.0f;
+    steps.into_state[i] = steps.dt[i] * steps.to_end[i];
   }
   if (lane > 0) return;
   const bool passes = documents.began_before[0] && documents.goes_on[0];
@@ -173,7 +175,7 @@ __device__ inline void add_step_gradients(const ScanGradientProblem& problem, co
   for (int k = 0; k < kRowsPerLane; ++k) {
     const int i = lane + 32 * k;
     later[k] = sums.rows[i] - steps.dt[i] * sums.columns[i] + sums.from_state[i];
-    own[k] = earlier[k] = steps.dt[i] * steps.to_end[i] * sums.to_state[i];
+    own[k] = earlier[k] = steps.into_state[i] * sums.to_state[i];
   }
   sum_along_documents<true>(documents, lane, later);
   sum_along_documents<false>(documents, lane, earlier);

@@ -1,7 +1,8 @@
 // A thread owns one channel of kRowsPerBlock rows of the batch, whatever documents they belong to, and walks
-// them and the conv_kernel - 1 rows after them, with the last inputs and the last d_v in registers. Shares of
-// d_weight and d_bias are added in a second kernel.
-// Bytes moved: x, d_out and d_x once, (conv_kernel - 1) / kRowsPerBlock of x and d_out again.
+// them and the rows after them that read them, with the last inputs and the d_x of the last rows in
+// registers. Where a document begins the inputs before it become zeros, and the d_x of the rows before it are
+// complete. Shares of d_weight and d_bias are added in a second kernel. Bytes moved: x, d_out and d_x once,
+// (conv_kernel - 1) / kRowsPerBlock of x and d_out again.
 #include "base/integers.h"
 #include "ops/causal_conv1d/causal_conv1d_backward_cuda.h"
 #include "ops/cuda_check.h"
@@ -32,108 +33,129 @@ struct ConvProblem {
   float* d_weight_partials;  // [blocks along rows, channels, conv_kernel]
 };
 
-// The documents of the rows that a block reads gradients of.
-struct BlockRows {
-  int begin[kRowsPerBlock + kMaxTaps];
-  int end[kRowsPerBlock + kMaxTaps];
+// What a thread keeps of the last kTaps rows: [k] is of the row k before the present one. Filters that are
+// shorter than kTaps end in zeros.
+template <int kTaps>
+struct Window {
+  float taps[kTaps];  // weight[conv_kernel - 1 - k], which multiplies the input k rows before the output
+  float inputs[kTaps];
+  float d_x[kTaps];
+  float d_taps[kTaps];
+  float d_bias;
 };
 
-__device__ inline void find_documents(const DocumentRows& documents, int first_row, int last_row,
-                                      BlockRows& rows) {
-  for (int i = static_cast<int>(threadIdx.x); i < last_row - first_row; i += kThreads) {
-    const RowRange range = document_of(documents, first_row + i);
-    rows.begin[i] = range.begin;
-    rows.end[i] = range.end;
+// d_v of a row from its pre-activation and the gradient of its output.
+__device__ inline float silu_gradient(float v, float d_out) {
+  const float s = __fdividef(1.0f, 1.0f + __expf(-v));
+  return d_out * s * (1.0f + v * (1.0f - s));
+}
+
+template <int kTaps, typename T>
+__device__ void begin_window(const ConvProblem<T>& problem, int channel, int first_row, int first_of_document,
+                             Window<kTaps>& window) {
+  window.d_bias = 0;
+#pragma unroll
+  for (int k = 0; k < kTaps; ++k) {
+    const bool in_filter = k < problem.conv_kernel;
+    const int64_t tap = static_cast<int64_t>(channel) * problem.conv_kernel + problem.conv_kernel - 1 - k;
+    window.taps[k] = in_filter ? problem.weight[tap] : 0.0f;
+    window.d_taps[k] = window.d_x[k] = 0;
+    const int row = first_row - 1 - k;
+    window.inputs[k] = in_filter && row >= first_of_document ? to_float(problem.x.at(row, channel)) : 0.0f;
   }
 }
 
-// d_v of rows row, row - 1, ... : history[k] is that of row - k. Taps are indexed by their distance to the
-// row that the output belongs to: taps[k] = weight[conv_kernel - 1 - k].
+// Goes on to `row`: v of it.
+template <int kTaps>
+__device__ float advance(Window<kTaps>& window, bool begins_document, float input, float offset) {
+#pragma unroll
+  for (int k = kTaps - 1; k > 0; --k) {
+    window.inputs[k] = begins_document ? 0.0f : window.inputs[k - 1];
+    window.d_x[k] = window.d_x[k - 1];
+  }
+  window.inputs[0] = input;
+  window.d_x[0] = 0;
+  float v = offset;
+#pragma unroll
+  for (int k = 0; k < kTaps; ++k) v += window.taps[k] * window.inputs[k];
+  return v;
+}
+
+// begins[i]: first row of the document of row first_row + i; beyond the batch, the batch's end.
+__device__ inline void find_begins(const DocumentRows& documents, int first_row, int count, int* begins) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    const int row = first_row + i;
+    begins[i] = row < documents.num_rows ? document_of(documents, row).begin : documents.num_rows;
+  }
+}
+
 template <int kTaps, typename T>
 __global__ void __launch_bounds__(kThreads) convolve_backward(ConvProblem<T> problem) {
-  __shared__ BlockRows rows;
+  __shared__ int begins[kRowsPerBlock + kMaxTaps];
   await_previous_kernel();
   const int first_row = static_cast<int>(blockIdx.x) * kRowsPerBlock;
-  const int end_row = min(first_row + kRowsPerBlock, problem.documents.num_rows);
-  const int last_read = min(end_row + problem.conv_kernel - 1, problem.documents.num_rows);
-  find_documents(problem.documents, first_row, last_read, rows);
+  const int num_rows = problem.documents.num_rows;
+  const int end_row = min(first_row + kRowsPerBlock, num_rows);
+  const int end_read = end_row + kTaps - 1;
+  find_begins(problem.documents, first_row, end_read - first_row, begins);
   __syncthreads();  // the documents are known to all
   const int channel = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
   if (channel >= problem.channels) return;
-  const int conv_kernel = problem.conv_kernel;
-  float taps[kTaps];
-  float weights[kTaps];  // in their own order
-  float inputs[kTaps];   // inputs[k]: x of row - k, in whatever document
-  float history[kTaps];  // history[k]: d_v of row - k
-  float d_taps[kTaps] = {};
-  float d_bias = 0;
-#pragma unroll
-  for (int k = 0; k < kTaps; ++k) {
-    taps[k] = k < conv_kernel ? problem.weight[channel * conv_kernel + conv_kernel - 1 - k] : 0.0f;
-    weights[k] = k < conv_kernel ? problem.weight[channel * conv_kernel + k] : 0.0f;
-    history[k] = 0;
-    const int row = first_row - 1 - k;
-    inputs[k] = k < conv_kernel && row >= 0 ? to_float(problem.x.at(row, channel)) : 0.0f;
-  }
+  Window<kTaps> window;
+  begin_window(problem, channel, first_row, begins[0], window);
   const float offset = problem.bias.data == nullptr ? 0.0f : problem.bias[channel];
-  for (int base = first_row; base < end_row + conv_kernel - 1; base += kAhead) {
-    float next_inputs[kAhead];
-    float next_gradients[kAhead];
-    float held[kAhead];  // by d_x of the row that is complete with row base + i
+  const bool trains = problem.d_bias_partials != nullptr || problem.d_weight_partials != nullptr;
+  for (int base = first_row; base < end_read; base += kAhead) {
+    float inputs[kAhead];
+    float gradients[kAhead];
+    float held[kAhead];  // by d_x of row base + i - (kTaps - 1)
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int row = base + i;
-      const int target = row - (conv_kernel - 1);
-      next_inputs[i] = row < last_read ? to_float(problem.x.at(row, channel)) : 0.0f;
-      next_gradients[i] = row < last_read ? to_float(problem.d_out.at(row, channel)) : 0.0f;
+      const int target = row - (kTaps - 1);
+      const bool exists = row < min(end_read, num_rows);
+      inputs[i] = exists ? to_float(problem.x.at(row, channel)) : 0.0f;
+      gradients[i] = exists ? to_float(problem.d_out.at(row, channel)) : 0.0f;
       held[i] = target >= first_row && target < end_row ? to_float(problem.d_x.at(target, channel)) : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int row = base + i;
+      if (row >= end_read) break;
+      const int begin = begins[row - first_row];
+      if (row == begin && row > first_row) {
+        // The document before this row is complete: rows of it that the walk has not left behind.
+        const int first = max(max(row - (kTaps - 1), begins[row - 1 - first_row]), first_row);
 #pragma unroll
-      for (int k = kTaps - 1; k > 0; --k) {
-        inputs[k] = inputs[k - 1];
-        history[k] = history[k - 1];
-      }
-      inputs[0] = next_inputs[i];
-      history[0] = 0;
-      if (row < last_read) {
-        const int begin = rows.begin[row - first_row];
-        float v = offset;
-#pragma unroll
-        for (int k = 0; k < kTaps; ++k) v += row - k >= begin ? taps[k] * inputs[k] : 0.0f;
-        const float s = 1.0f / (1.0f + expf(-v));
-        history[0] = next_gradients[i] * s * (1.0f + v * (1.0f - s));
-        if (row < end_row) {
-          d_bias += history[0];
-#pragma unroll
-          for (int k = 0; k < kTaps; ++k) d_taps[k] += row - k >= begin ? history[0] * inputs[k] : 0.0f;
+        for (int k = 0; k < kTaps - 1; ++k) {
+          const int target = row - 1 - k;
+          if (target >= first && target < end_row) add_to(problem.d_x.at(target, channel), window.d_x[k]);
         }
       }
-      // All that reads input row `target` has been seen.
-      const int target = row - (conv_kernel - 1);
-      if (target < first_row || target >= end_row) continue;
-      const int end = rows.end[target - first_row];
-      float sum = held[i];
+      const float v = advance(window, row == begin, inputs[i], offset);
+      const float d_v = silu_gradient(v, gradients[i]);
 #pragma unroll
-      for (int k = 0; k < kTaps; ++k) {
-        // history[k] is of row target + conv_kernel - 1 - k, which reads target by its tap k.
-        const int distance = conv_kernel - 1 - k;
-        if (distance >= 0 && target + distance < end) sum += weights[k] * history[k];
+      for (int k = 0; k < kTaps; ++k) window.d_x[k] += window.taps[k] * d_v;
+      if (trains && row < end_row) {
+        window.d_bias += d_v;
+#pragma unroll
+        for (int k = 0; k < kTaps; ++k) window.d_taps[k] += window.inputs[k] * d_v;
       }
-      problem.d_x.at(target, channel) = from_float<T>(sum);
+      const int target = row - (kTaps - 1);
+      if (target >= max(first_row, begin) && target < end_row) {
+        problem.d_x.at(target, channel) = from_float<T>(held[i] + window.d_x[kTaps - 1]);
+      }
     }
   }
   if (problem.d_bias_partials != nullptr) {
-    problem.d_bias_partials[static_cast<int64_t>(blockIdx.x) * problem.channels + channel] = d_bias;
+    problem.d_bias_partials[static_cast<int64_t>(blockIdx.x) * problem.channels + channel] = window.d_bias;
   }
   if (problem.d_weight_partials == nullptr) return;
   float* partials = problem.d_weight_partials +
-                    (static_cast<int64_t>(blockIdx.x) * problem.channels + channel) * conv_kernel;
+                    (static_cast<int64_t>(blockIdx.x) * problem.channels + channel) * problem.conv_kernel;
 #pragma unroll
   for (int k = 0; k < kTaps; ++k) {
-    if (k < conv_kernel) partials[conv_kernel - 1 - k] = d_taps[k];
+    if (k < problem.conv_kernel) partials[problem.conv_kernel - 1 - k] = window.d_taps[k];
   }
 }
 

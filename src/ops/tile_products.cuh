@@ -9,8 +9,8 @@
 
 namespace nemoforge::ops {
 
-// As if `value` could be another one from here on. In a loop this keeps the compiler from computing the addresses
-// of all fragments once, before the loop, and holding them in registers that the sums need.
+// As if `value` could be another one from here on. In a loop this keeps the compiler from computing the
+// addresses of all fragments once, before the loop, and holding them in registers that the sums need.
 __device__ inline void hide_value(int& value) {
   asm volatile("" : "+r"(value));
 }

@@ -1,9 +1,8 @@
 // The states around the chunks, in two kernels; the formulas are in ssd_scan_backward_steps.cuh.
 //
 // 1. chunk_states: a block takes one group of one chunk and walks its heads, with B and C in shared memory
-// and
-//    the next head's x and d_y on their way there. It leaves each head's share of the state after the chunk
-//    and of the gradient of the state before it, in bf16.
+//    and the next head's x and d_y on their way there. It leaves each head's share of the state after the
+//    chunk and of the gradient of the state before it, in bf16.
 // 2. pass_states: both along the chunks, in fp32 registers.
 #include "base/integers.h"
 #include "ops/cuda_check.h"

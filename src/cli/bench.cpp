@@ -38,6 +38,7 @@ struct BenchConfig {
   bool full = false;  // every weight trains, not an adapter
   train::LoraOptions lora;
   std::string lora_targets = "all";
+  std::vector<std::string> recompute = {"all"};
 };
 
 // The checkpoint, or Nemotron-3-Nano's dimensions with fewer layers and random weights.
@@ -146,6 +147,7 @@ Status run_bench_train(const BenchConfig& config) {
   NF_TRY(train::TrainableModel model,
          config.full ? train::TrainableModel::full(model_config, std::move(weights), *backend, dtype)
                      : train::TrainableModel::lora(model_config, std::move(weights), lora, *backend, dtype));
+  NF_TRY(model.recomputation(), train::parse_recomputation(config.recompute));
   NF_TRY(const bench::TrainResult result,
          bench::run_train(model, config.train, free_before, free_with_weights));
   const std::string method =
@@ -312,6 +314,12 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
       ->capture_default_str();
   train->add_option("--rank", config->lora.rank, "Rank of the adapter")
       ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  train
+      ->add_option(
+          "--recompute", config->recompute,
+          "Layers that run again for their gradients: all, none, or some of mamba, attention, moe, mlp")
+      ->delimiter(',')
       ->capture_default_str();
   train
       ->add_option("--lora-targets", config->lora_targets,

@@ -248,10 +248,10 @@ Problem grouped_linear_problem(const Placement& placement, Rng& rng, int32_t row
 
 // Two runs with pairs of different ranks, and rows outside both.
 Problem lora_problem(const Placement& placement, Rng& rng, int64_t rows, int64_t in_features,
-                     int64_t out_features) {
+                     int64_t out_features, const std::vector<int64_t>& ranks = {3, 5}) {
   Problem problem{.name = "lora", .inputs = {}, .forward = {}, .backward = {}};
   problem.inputs.push_back(placement.activation(random_tensor(rng, DType::kF32, {rows, in_features})));
-  for (const int64_t rank : {3, 5}) {
+  for (const int64_t rank : ranks) {
     problem.inputs.push_back(placement(random_tensor(rng, DType::kF32, {rank, in_features}, 0.3)));
     problem.inputs.push_back(placement(random_tensor(rng, DType::kF32, {out_features, rank}, 0.3)));
   }
@@ -591,6 +591,7 @@ std::vector<Problem> large_problems(const Placement& placement) {
   problems.push_back(grouped_linear_problem(placement, rng, 700, 328, 192));
   problems.push_back(lora_problem(placement, rng, 133, 65, 130));
   problems.push_back(lora_problem(placement, rng, 1300, 64, 520));
+  problems.push_back(lora_problem(placement, rng, 700, 200, 328, {16, 16}));
   problems.push_back(relu2_problem(placement, rng, 33, 67));
   problems.push_back(dropout_problem(placement, rng, 130, 67));
   problems.push_back(embedding_problem(placement, rng, 100, 20, 67));

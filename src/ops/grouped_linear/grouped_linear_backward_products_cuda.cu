@@ -206,6 +206,7 @@ __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weigh
                                    const Target<__nv_bfloat16>& target) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  const bool has_rows = warpgroup * 64 < target.num_rows;  // the last tile of a group may be half empty
   const int num_panels = (weight.num_rows + kPanel - 1) / kPanel;
   const auto row_tile = [&](int panel) {
     return SharedTile<kPanel>{shared + panel % kWideStages * kWideStageElements};
@@ -236,13 +237,15 @@ __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weigh
     const uint64_t a = tile_descriptor(row_tile(panel).data + warpgroup * 64 * kPanel);
     const uint64_t b = transposed_tile_descriptor<kPanel>(chunk_of(panel, 0).data);
     begin_products();
+    if (has_rows) {
 #pragma unroll
-    for (int k = 0; k < kPanel / 16; ++k) {
+      for (int k = 0; k < kPanel / 16; ++k) {
 #pragma unroll
-      for (int half = 0; half < kHalves; ++half) {
-        constexpr uint64_t kHalfStep = 2 * kChunkElements * 2 / 16;
-        multiply_add_async<true>(sums[half], a + k * kDescriptorStep,
-                                 b + half * kHalfStep + k * kTransposedStep);
+        for (int half = 0; half < kHalves; ++half) {
+          constexpr uint64_t kHalfStep = 2 * kChunkElements * 2 / 16;
+          multiply_add_async<true>(sums[half], a + k * kDescriptorStep,
+                                   b + half * kHalfStep + k * kTransposedStep);
+        }
       }
     }
     commit_products();

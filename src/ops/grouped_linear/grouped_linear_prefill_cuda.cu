@@ -117,6 +117,7 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
                                    __nv_bfloat16* shared, const Target<OutT>& target) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  const bool has_rows = warpgroup * 64 < target.num_rows;  // the last tile of a group may be half empty
   const auto x_tile = [&](int panel) {
     return SharedTile<kPanel>{shared + panel % kWideStages * kWideStageElements};
   };
@@ -143,12 +144,14 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
     const uint64_t a = tile_descriptor(x_tile(panel).data + warpgroup * 64 * kPanel);
     const uint64_t b = tile_descriptor(weight_tile(panel).data);
     begin_products();
+    if (has_rows) {
 #pragma unroll
-    for (int k = 0; k < kPanel / 16; ++k) {
+      for (int k = 0; k < kPanel / 16; ++k) {
 #pragma unroll
-      for (int half = 0; half < kHalves; ++half) {
-        constexpr uint64_t kHalfStep = kHalfColumns * kPanel * 2 / 16;
-        multiply_add_async(sums[half], a + k * kDescriptorStep, b + half * kHalfStep + k * kDescriptorStep);
+        for (int half = 0; half < kHalves; ++half) {
+          constexpr uint64_t kHalfStep = kHalfColumns * kPanel * 2 / 16;
+          multiply_add_async(sums[half], a + k * kDescriptorStep, b + half * kHalfStep + k * kDescriptorStep);
+        }
       }
     }
     commit_products();

@@ -43,7 +43,7 @@ void lora_backward_cuda(const LoraBackwardArgs& args, CudaTrainingContext& conte
   for (const LoraTable& table : tables) {
     lora_shrink(table, LoraFactor::kA, args.x, low, low_stride, stream);
     lora_shrink(table, LoraFactor::kB, args.d_out, u, low_stride, stream);
-    lora_expand(table, LoraFactor::kA, u, low_stride, args.d_x, stream);
+    lora_expand(table, LoraFactor::kA, u, low_stride, args.x.dtype(), args.d_x, stream);
     lora_gradient(table, LoraFactor::kA, u, low_stride, args.x, partial, stream);
     lora_gradient(table, LoraFactor::kB, low, low_stride, args.d_out, partial, stream);
   }

@@ -50,7 +50,7 @@ void add_in_many_rows(const LoraAddArgs& args, std::span<const LoraTable> tables
                       int64_t low_stride, cudaStream_t stream) {
   for (const LoraTable& table : tables) {
     lora_shrink(table, LoraFactor::kA, args.x, low, low_stride, stream);
-    lora_expand(table, LoraFactor::kB, low, low_stride, args.out, stream);
+    lora_expand(table, LoraFactor::kB, low, low_stride, args.x.dtype(), args.out, stream);
   }
 }
 

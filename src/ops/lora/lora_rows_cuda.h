@@ -55,8 +55,9 @@ enum class LoraFactor { kA, kB };
 // low = scale * rows A^T, or scale * rows B; low [num_rows, lora_low_stride] f32.
 void lora_shrink(const LoraTable& table, LoraFactor factor, const ConstTensorView& rows, float* low,
                  int64_t low_stride, cudaStream_t stream);
-// out += low B^T, or low A.
-void lora_expand(const LoraTable& table, LoraFactor factor, const float* low, int64_t low_stride,
+// out += low B^T, or low A. dtype: of the activations, whose rounding says how exact the products have to be;
+// out itself may be f32 all the same.
+void lora_expand(const LoraTable& table, LoraFactor factor, const float* low, int64_t low_stride, DType dtype,
                  const TensorView& out, cudaStream_t stream);
 
 // Bytes of memory that lora_gradient needs for rows of this many features.

@@ -134,4 +134,56 @@ __device__ inline void multiply_low(float (&sums)[4], const LowFragments& low, c
   multiply_add(sums, low.high, w.first.low, w.second.low);
 }
 
+// Two rows' bf16 at one column as a pair.
+__device__ inline uint32_t pair_of_rows(uint32_t first, uint32_t second, bool upper) {
+  return __byte_perm(first, second, upper ? 0x7632 : 0x5410);
+}
+
+// The A fragments [16 components x 16 rows] of low transposed, of which rows from end_row on are zero.
+__device__ inline LowFragments load_low_transposed(const float* low, int64_t low_stride, int first_row,
+                                                   int end_row, int lane) {
+  LowFragments result;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int row = first_row + lane % 4 * 2 + i / 2 * 8;
+    const int component = lane / 4 + i % 2 * 8;
+    const float first = row < end_row ? low[row * low_stride + component] : 0.0f;
+    const float second = row + 1 < end_row ? low[(row + 1) * low_stride + component] : 0.0f;
+    const SplitPair parts = split(first, second);
+    result.high[i] = parts.high;
+    result.low[i] = parts.low;
+  }
+  return result;
+}
+
+constexpr int kGradientColumns = 64;  // of a warp: eight n-tiles, in which lane l has column 8 (l / 4) + tile
+
+// sums [8 n-tiles][16 components x 8 columns] += low^T rows over rows [first_row, end_row). Of tile t, sums
+// has components l / 4 ([0], [1]) and 8 further, at columns 16 (l % 4) + t and 8 further.
+__device__ inline void gradient_by_products(const float* low, int64_t low_stride,
+                                            const __nv_bfloat16* columns, int64_t stride, bool inside,
+                                            int first_row, int end_row, int lane, float (&sums)[8][4]) {
+#pragma unroll 2
+  for (int row = first_row; row < end_row; row += 16) {
+    uint4 pieces[4];  // rows 2 (l % 4), the next, and those 8 further; what low is zero for is any row
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int source = min(row + lane % 4 * 2 + i % 2 + i / 2 * 8, end_row - 1);
+      pieces[i] = inside ? *reinterpret_cast<const uint4*>(columns + source * stride + lane / 4 * 8)
+                         : make_uint4(0, 0, 0, 0);
+    }
+    const LowFragments a = load_low_transposed(low, low_stride, row, end_row, lane);
+    const auto word = [](const uint4& piece, int i) {
+      return i == 0 ? piece.x : i == 1 ? piece.y : i == 2 ? piece.z : piece.w;
+    };
+#pragma unroll
+    for (int tile = 0; tile < 8; ++tile) {
+      const uint32_t b0 = pair_of_rows(word(pieces[0], tile / 2), word(pieces[1], tile / 2), tile % 2 == 1);
+      const uint32_t b1 = pair_of_rows(word(pieces[2], tile / 2), word(pieces[3], tile / 2), tile % 2 == 1);
+      multiply_add(sums[tile], a.high, b0, b1);
+      multiply_add(sums[tile], a.low, b0, b1);
+    }
+  }
+}
+
 }  // namespace nemoforge::ops

@@ -397,6 +397,40 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Likewise by products: a warp has 64 columns x 16 components.
+template <LoraFactor kFactor>
+__global__ void __launch_bounds__(kThreads)
+    gradient_of_tiles_by_products(const __grid_constant__ LoraTable table, const float* low,
+                                  int64_t low_stride, const __nv_bfloat16* rows, int64_t stride,
+                                  int num_features, float* partial) {
+  const RunTile tile = find_tile<kGradientRows>(table, static_cast<int>(blockIdx.x));
+  if (tile.run < 0) return;
+  const LoraTableRun& run = table.runs[tile.run];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int first_column =
+      (static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / 32) * kGradientColumns;
+  if (first_column >= num_features) return;
+  float sums[8][4] = {};
+  const bool inside = first_column + lane / 4 * 8 < num_features;
+  gradient_by_products(low, low_stride, rows + first_column, stride, inside, tile.first_row, tile.end_row,
+                       lane, sums);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int component = lane / 4 + i / 2 * 8;
+    const int first = first_column + lane % 4 * 16 + i % 2 * 8;  // of eight columns, a tile each
+    if (first >= num_features) continue;
+#pragma unroll
+    for (int t = 0; t < 8; ++t) {
+      if (tile.num_tiles_of_run == 1) {
+        gradient_element(kFactor, run, num_features, first + t, component) += sums[t][i];
+      } else {
+        partial[(static_cast<int64_t>(blockIdx.x) * table.max_rank + component) * num_features + first + t] =
+            sums[t][i];
+      }
+    }
+  }
+}
+
 // Block (features, component, run): adds up the parts of a run of several tiles.
 template <LoraFactor kFactor>
 __global__ void add_gradient_tiles(const __grid_constant__ LoraTable table, int num_features,
@@ -566,14 +600,23 @@ void lora_gradient(const LoraTable& table, LoraFactor factor, const float* low, 
                   rank_chunks(table));
   const dim3 sum_grid(static_cast<unsigned>(ceil_div(num_features, kThreads)),
                       static_cast<unsigned>(table.max_rank), static_cast<unsigned>(table.num_runs));
+  const bool by_products = rows.dtype() == DType::kBF16 && products_apply(table, factor, rows);
   dispatch_factor(factor, [&](auto tag) {
     constexpr LoraFactor kFactor = decltype(tag)::value;
-    dispatch_activation(rows.dtype(), [&](auto type) {
-      using T = DeviceType<typename decltype(type)::type>;
-      const auto kernel = wide ? gradient_of_tiles<kFactor, kWide, T> : gradient_of_tiles<kFactor, 1, T>;
-      kernel<<<grid, kThreads, 0, stream>>>(table, low, low_stride, static_cast<const T*>(rows.raw()),
-                                            rows.row_stride(), num_features, memory);
-    });
+    if (by_products) {
+      const dim3 product_grid(grid.x,
+                              static_cast<unsigned>(ceil_div(num_features, kWarps * kGradientColumns)));
+      gradient_of_tiles_by_products<kFactor><<<product_grid, kThreads, 0, stream>>>(
+          table, low, low_stride, static_cast<const __nv_bfloat16*>(rows.raw()), rows.row_stride(),
+          num_features, memory);
+    } else {
+      dispatch_activation(rows.dtype(), [&](auto type) {
+        using T = DeviceType<typename decltype(type)::type>;
+        const auto kernel = wide ? gradient_of_tiles<kFactor, kWide, T> : gradient_of_tiles<kFactor, 1, T>;
+        kernel<<<grid, kThreads, 0, stream>>>(table, low, low_stride, static_cast<const T*>(rows.raw()),
+                                              rows.row_stride(), num_features, memory);
+      });
+    }
     CUDA_CHECK(cudaGetLastError());
     add_gradient_tiles<kFactor><<<sum_grid, kThreads, 0, stream>>>(table, num_features, memory);
   });

@@ -201,7 +201,8 @@ void attention_backward_device(benchmark::State& state) {
                                    .d_q = d_q.view(),
                                    .d_k = d_k.view(),
                                    .d_v = d_v.view()};
-  const double pairs = static_cast<double>(kRows / length * length * (length + 1)) / 2;
+  const int64_t num_documents = kRows / length;
+  const double pairs = static_cast<double>(num_documents * length * (length + 1)) / 2;
   for (auto _ : state) {
     const double seconds = seconds_per_call(*backend, [&] { training->attention_backward(args); });
     report(state, *backend, seconds, 10.0 * pairs * kHeads * kHeadDim,

@@ -1,8 +1,9 @@
-// A thread owns one channel of kRowsPerBlock rows of the batch, whatever documents they belong to, and walks
-// them and the rows after them that read them, with the last inputs and the d_x of the last rows in
+// A thread owns kChannels channels of kRowsPerBlock rows of the batch, whatever documents they belong to, and
+// walks them and the rows after them that read them, with the last inputs and the d_x of the last rows in
 // registers. Where a document begins the inputs before it become zeros, and the d_x of the rows before it are
-// complete. Shares of d_weight and d_bias are added in a second kernel. Bytes moved: x, d_out and d_x once,
-// (conv_kernel - 1) / kRowsPerBlock of x and d_out again.
+// complete. Shares of d_weight and d_bias are added in a second kernel.
+//
+// Bytes moved: x, d_out and d_x once, (conv_kernel - 1) / kRowsPerBlock of x and d_out again.
 #include "base/integers.h"
 #include "ops/causal_conv1d/causal_conv1d_backward_cuda.h"
 #include "ops/cuda_check.h"
@@ -89,8 +90,24 @@ __device__ inline void find_begins(const DocumentRows& documents, int first_row,
   }
 }
 
+// The block's shares of the channel's d_bias and d_weight, where they are wanted.
 template <int kTaps, typename T>
+__device__ void store_shares(const ConvProblem<T>& problem, int channel, const Window<kTaps>& window) {
+  const int64_t place = static_cast<int64_t>(blockIdx.x) * problem.channels + channel;
+  if (problem.d_bias_partials != nullptr) problem.d_bias_partials[place] = window.d_bias;
+  if (problem.d_weight_partials == nullptr) return;
+  float* partials = problem.d_weight_partials + place * problem.conv_kernel;
+#pragma unroll
+  for (int k = 0; k < kTaps; ++k) {
+    if (k < problem.conv_kernel) partials[problem.conv_kernel - 1 - k] = window.d_taps[k];
+  }
+}
+
+// kChannels: consecutive channels of a thread, which share all that depends on the row; where there are
+// several, channels and rows are made of aligned packs of them.
+template <int kTaps, int kChannels, typename T>
 __global__ void __launch_bounds__(kThreads) convolve_backward(ConvProblem<T> problem) {
+  using Channels = Pack<T, kChannels>;
   __shared__ int begins[kRowsPerBlock + kMaxTaps];
   await_previous_kernel();
   const int first_row = static_cast<int>(blockIdx.x) * kRowsPerBlock;
@@ -99,24 +116,30 @@ __global__ void __launch_bounds__(kThreads) convolve_backward(ConvProblem<T> pro
   const int end_read = end_row + kTaps - 1;
   find_begins(problem.documents, first_row, end_read - first_row, begins);
   __syncthreads();  // the documents are known to all
-  const int channel = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+  const int channel = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kChannels;
   if (channel >= problem.channels) return;
-  Window<kTaps> window;
-  begin_window(problem, channel, first_row, begins[0], window);
-  const float offset = problem.bias.data == nullptr ? 0.0f : problem.bias[channel];
+  Window<kTaps> windows[kChannels];
+  float offsets[kChannels];
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    begin_window(problem, channel + c, first_row, begins[0], windows[c]);
+    offsets[c] = problem.bias.data == nullptr ? 0.0f : problem.bias[channel + c];
+  }
+  const auto read = [&](const T& first) { return *reinterpret_cast<const Channels*>(&first); };
   const bool trains = problem.d_bias_partials != nullptr || problem.d_weight_partials != nullptr;
   for (int base = first_row; base < end_read; base += kAhead) {
-    float inputs[kAhead];
-    float gradients[kAhead];
-    float held[kAhead];  // by d_x of row base + i - (kTaps - 1)
+    Channels inputs[kAhead] = {};
+    Channels gradients[kAhead] = {};
+    Channels held[kAhead] = {};  // by d_x of row base + i - (kTaps - 1)
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int row = base + i;
       const int target = row - (kTaps - 1);
-      const bool exists = row < min(end_read, num_rows);
-      inputs[i] = exists ? to_float(problem.x.at(row, channel)) : 0.0f;
-      gradients[i] = exists ? to_float(problem.d_out.at(row, channel)) : 0.0f;
-      held[i] = target >= first_row && target < end_row ? to_float(problem.d_x.at(target, channel)) : 0.0f;
+      if (row < min(end_read, num_rows)) {
+        inputs[i] = read(problem.x.at(row, channel));
+        gradients[i] = read(problem.d_out.at(row, channel));
+      }
+      if (target >= first_row && target < end_row) held[i] = read(problem.d_x.at(target, channel));
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
@@ -129,39 +152,37 @@ __global__ void __launch_bounds__(kThreads) convolve_backward(ConvProblem<T> pro
 #pragma unroll
         for (int k = 0; k < kTaps - 1; ++k) {
           const int target = row - 1 - k;
-          if (target >= first && target < end_row) add_to(problem.d_x.at(target, channel), window.d_x[k]);
+          if (target < first || target >= end_row) continue;
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c) add_to(problem.d_x.at(target, channel + c), windows[c].d_x[k]);
         }
       }
-      const float v = advance(window, row == begin, inputs[i], offset);
-      const float d_v = silu_gradient(v, gradients[i]);
-#pragma unroll
-      for (int k = 0; k < kTaps; ++k) window.d_x[k] += window.taps[k] * d_v;
-      if (trains && row < end_row) {
-        window.d_bias += d_v;
-#pragma unroll
-        for (int k = 0; k < kTaps; ++k) window.d_taps[k] += window.inputs[k] * d_v;
-      }
       const int target = row - (kTaps - 1);
-      if (target >= max(first_row, begin) && target < end_row) {
-        problem.d_x.at(target, channel) = from_float<T>(held[i] + window.d_x[kTaps - 1]);
+      const bool completes = target >= max(first_row, begin) && target < end_row;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        Window<kTaps>& window = windows[c];
+        const float v = advance(window, row == begin, to_float(inputs[i].values[c]), offsets[c]);
+        const float d_v = silu_gradient(v, to_float(gradients[i].values[c]));
+#pragma unroll
+        for (int k = 0; k < kTaps; ++k) window.d_x[k] += window.taps[k] * d_v;
+        held[i].values[c] = from_float<T>(to_float(held[i].values[c]) + window.d_x[kTaps - 1]);
+        if (trains && row < end_row) {
+          window.d_bias += d_v;
+#pragma unroll
+          for (int k = 0; k < kTaps; ++k) window.d_taps[k] += window.inputs[k] * d_v;
+        }
       }
+      if (completes) *reinterpret_cast<Channels*>(&problem.d_x.at(target, channel)) = held[i];
     }
   }
-  if (problem.d_bias_partials != nullptr) {
-    problem.d_bias_partials[static_cast<int64_t>(blockIdx.x) * problem.channels + channel] = window.d_bias;
-  }
-  if (problem.d_weight_partials == nullptr) return;
-  float* partials = problem.d_weight_partials +
-                    (static_cast<int64_t>(blockIdx.x) * problem.channels + channel) * problem.conv_kernel;
 #pragma unroll
-  for (int k = 0; k < kTaps; ++k) {
-    if (k < problem.conv_kernel) partials[problem.conv_kernel - 1 - k] = window.d_taps[k];
-  }
+  for (int c = 0; c < kChannels; ++c) store_shares(problem, channel + c, windows[c]);
 }
 
 template <typename T>
 void launch(const CausalConv1dBackwardArgs& args, float* d_bias_partials, float* d_weight_partials,
-            const dim3& grid, OpStream& stream) {
+            int64_t num_blocks, OpStream& stream) {
   const ConvProblem<T> problem{
       {args.rows->cu_seqlens.data<int32_t>(), static_cast<int>(args.rows->num_sequences),
        static_cast<int>(args.rows->num_tokens)},
@@ -174,9 +195,19 @@ void launch(const CausalConv1dBackwardArgs& args, float* d_bias_partials, float*
       device_rows<T>(args.d_x),
       d_bias_partials,
       d_weight_partials};
-  stream.launch(
-      problem.conv_kernel <= kFewTaps ? convolve_backward<kFewTaps, T> : convolve_backward<kMaxTaps, T>, grid,
-      kThreads, 0, problem);
+  constexpr int kPair = 2;
+  const bool paired = problem.conv_kernel <= kFewTaps && rows_aligned_to<kPair>(args.x) &&
+                      rows_aligned_to<kPair>(args.d_out) && rows_aligned_to<kPair>(args.d_x);
+  const int64_t threads = ceil_div<int64_t>(problem.channels, paired ? kPair : 1);
+  const dim3 grid(static_cast<unsigned>(num_blocks),
+                  static_cast<unsigned>(ceil_div<int64_t>(threads, kThreads)));
+  if (paired) {
+    stream.launch(convolve_backward<kFewTaps, kPair, T>, grid, kThreads, 0, problem);
+  } else if (problem.conv_kernel <= kFewTaps) {
+    stream.launch(convolve_backward<kFewTaps, 1, T>, grid, kThreads, 0, problem);
+  } else {
+    stream.launch(convolve_backward<kMaxTaps, 1, T>, grid, kThreads, 0, problem);
+  }
 }
 
 }  // namespace
@@ -194,10 +225,8 @@ void causal_conv1d_backward_cuda(const CausalConv1dBackwardArgs& args, CudaTrain
   }
   float* d_bias_partials = args.d_bias ? partials : nullptr;
   float* d_weight_partials = args.d_weight ? partials + bias_floats : nullptr;
-  const dim3 grid(static_cast<unsigned>(num_blocks),
-                  static_cast<unsigned>(ceil_div<int64_t>(channels, kThreads)));
   dispatch_activation(args.x.dtype(), [&](auto tag) {
-    launch<DeviceType<typename decltype(tag)::type>>(args, d_bias_partials, d_weight_partials, grid,
+    launch<DeviceType<typename decltype(tag)::type>>(args, d_bias_partials, d_weight_partials, num_blocks,
                                                      context.stream());
   });
   if (args.d_bias) {

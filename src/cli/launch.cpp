@@ -57,6 +57,7 @@ Status run_launch(launch::Server server, LaunchCommand& command) {
   }
   NF_TRY(const launch::CommandLine line, launch::command_line(server, config));
   if (command.dry_run) return write_standard_output(line.to_shell());
+  NF_RETURN_IF_ERROR(launch::check_model_is_here(config));
   return launch::execute(line);
 }
 

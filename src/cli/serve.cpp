@@ -17,6 +17,7 @@
 #include "server/api.h"
 #include "server/http_server.h"
 #include "server/tls.h"
+#include "trace/checkpoint_hash.h"
 
 namespace nemoforge::cli {
 namespace {
@@ -50,6 +51,13 @@ Status load_adapters(const std::vector<std::string>& flags, server::ModelRegistr
   return {};
 }
 
+Result<server::LoadedAdapter> load_served_adapter(const std::string& path, const LoadedModel& model) {
+  server::LoadedAdapter loaded;
+  NF_TRY(loaded.adapter, load_adapter(path, model));
+  NF_TRY(loaded.hash, trace::checkpoint_hash(path));
+  return loaded;
+}
+
 // The last part of the checkpoint's path.
 std::string default_name(const std::string& model) {
   std::filesystem::path path = std::filesystem::weakly_canonical(model);
@@ -78,8 +86,17 @@ Status run_serve(ServeConfig& config) {
   const LoadedModel& loaded = generator.loaded;
   engine::Engine& engine = *generator.engine;
   if (config.served_model_name.empty()) config.served_model_name = default_name(config.model.model);
-  server::ModelRegistry registry(config.served_model_name, config.model.model, engine.limits().max_model_len,
-                                 [&](const std::string& path) { return load_adapter(path, loaded); });
+  server::ServedCheckpoint checkpoint;
+  checkpoint.name = config.served_model_name;
+  checkpoint.root = config.model.model;
+  NF_TRY(checkpoint.checkpoint_hash, trace::checkpoint_hash(config.model.model));
+  if (chat_template) {
+    NF_TRY(checkpoint.chat_template_hash, trace::chat_template_hash(config.model.model));
+  }
+  checkpoint.max_model_len = engine.limits().max_model_len;
+  server::ModelRegistry registry(std::move(checkpoint), [&loaded](const std::string& path) {
+    return load_served_adapter(path, loaded);
+  });
   NF_RETURN_IF_ERROR(load_adapters(config.adapters, registry));
   const server::ServedModel served{generator.tokenizer.get(), chat_template ? &*chat_template : nullptr,
                                    &registry, engine.limits().max_model_len};

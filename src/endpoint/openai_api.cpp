@@ -51,14 +51,19 @@ std::string api_error_text(const std::string& body) {
   return text::repair_utf8(text);
 }
 
-Result<std::string> parse_model_list(const std::string& body) {
+Result<std::vector<ListedModel>> parse_model_list(const std::string& body) {
   NF_TRY(const Json json, io::parse_json(body));
+  std::vector<ListedModel> models;
   const Json& data = member(json, "data");
-  const std::string id = data.is_array() && !data.empty() ? string_member(data[0], "id") : "";
-  if (id.empty()) {
+  for (const Json& entry : data.is_array() ? data : Json::array()) {
+    ListedModel model = {string_member(entry, "id"), string_member(entry, "checkpoint_hash"),
+                         string_member(entry, "chat_template_hash"), string_member(entry, "adapter_hash")};
+    if (!model.id.empty()) models.push_back(std::move(model));
+  }
+  if (models.empty()) {
     return error(ErrorCode::kInvalidData, "the list of models is empty: " + api_error_text(body));
   }
-  return id;
+  return models;
 }
 
 Result<std::string> first_model(const std::string& root, const std::string& api_key, double timeout_s) {
@@ -70,11 +75,11 @@ Result<std::string> first_model(const std::string& root, const std::string& api_
     return error(ErrorCode::kUnavailable,
                  fmt::format("{}/v1/models: status {} {}", root, responses[0].status, responses[0].error));
   }
-  auto model = parse_model_list(responses[0].body);
-  if (!model) {
+  const auto models = parse_model_list(responses[0].body);
+  if (!models) {
     return error(ErrorCode::kInvalidData, root + "/v1/models lists no model", "name one with --model");
   }
-  return model;
+  return models->front().id;
 }
 
 }  // namespace nemoforge::endpoint

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "io/json.h"
@@ -20,11 +21,19 @@ namespace nemoforge::endpoint {
 // What a body of another status than 200 says, in at most some hundred characters.
 [[nodiscard]] std::string api_error_text(const std::string& body);
 
-// The id of the first model in the body of GET /models.
-[[nodiscard]] Result<std::string> parse_model_list(const std::string& body);
+// What a server says of a model in GET /models. The hashes are those of our own server; empty from others.
+struct ListedModel {
+  std::string id;
+  std::string checkpoint_hash;
+  std::string chat_template_hash;
+  std::string adapter_hash;
+};
 
-// Asks the server at `root` for it. kUnavailable where it does not answer well, kInvalidData where it lists
-// none.
+// The models in the body of GET /models, at least one. kInvalidData.
+[[nodiscard]] Result<std::vector<ListedModel>> parse_model_list(const std::string& body);
+
+// The id of the first model of the server at `root`. kUnavailable where it does not answer well, kInvalidData
+// where it lists none.
 [[nodiscard]] Result<std::string> first_model(const std::string& root, const std::string& api_key,
                                               double timeout_s);
 

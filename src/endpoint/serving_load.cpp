@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -51,11 +52,13 @@ std::string request_body(const ServingLoad& load, Rng& rng) {
   return io::dump_json(body);
 }
 
+// Whether a member is a string with something in it.
+bool filled(const io::Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() && !found->get_ref<const std::string&>().empty();
+}
+
 bool has_text(const io::Json& choice) {
-  const auto filled = [](const io::Json& object, const char* name) {
-    const auto found = object.find(name);
-    return found != object.end() && found->is_string() && !found->get_ref<const std::string&>().empty();
-  };
   if (!choice.is_object()) return false;
   if (filled(choice, "text")) return true;
   const auto delta = choice.find("delta");
@@ -94,7 +97,11 @@ class StreamReader {
     } else if (request_.error.empty() && !is_done_) {
       request_.error = "the stream ended without [DONE]";
     } else if (request_.error.empty() && request_.chunks_s.empty()) {
-      request_.error = "the answer is empty";
+      // A whole answer may hold no text: its only token may be half a character, or a special one.
+      if (end_of_choice_s_)
+        request_.chunks_s.push_back(*end_of_choice_s_);
+      else
+        request_.error = "the answer is empty";
     }
     if (request_.output_tokens == 0) request_.output_tokens = static_cast<int64_t>(request_.chunks_s.size());
   }
@@ -115,8 +122,10 @@ class StreamReader {
     if (const auto failure = event->find("error"); failure != event->end() && !failure->is_null())
       request_.error = io::dump_json(*failure).substr(0, 200);
     const auto choices = event->find("choices");
-    if (choices != event->end() && choices->is_array() && !choices->empty() && has_text((*choices)[0]))
-      request_.chunks_s.push_back(now_s);
+    if (choices != event->end() && choices->is_array() && !choices->empty()) {
+      if (has_text((*choices)[0])) request_.chunks_s.push_back(now_s);
+      if (filled((*choices)[0], "finish_reason")) end_of_choice_s_ = now_s;
+    }
     read_usage(*event);
   }
 
@@ -133,6 +142,7 @@ class StreamReader {
 
   ServedRequest& request_;
   std::string rest_;
+  std::optional<double> end_of_choice_s_;
   bool is_done_ = false;
 };
 

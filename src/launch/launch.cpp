@@ -40,12 +40,8 @@ Result<std::string> quantization_of(const std::string& folder) {
   return algorithm->is_string() ? algorithm->get<std::string>() : io::dump_json(*algorithm);
 }
 
-Status check_model(const LaunchConfig& config) {
-  if (!std::filesystem::is_directory(config.model)) {
-    const bool is_path = config.model.starts_with('/') || config.model.starts_with('.');
-    if (is_path) return error(ErrorCode::kNotFound, config.model + ": no such folder");
-    return {};  // a name of the hub, which the server resolves
-  }
+Status check_format(const LaunchConfig& config) {
+  if (!std::filesystem::is_directory(config.model)) return {};  // on the hub, or on another machine
   NF_TRY(const std::string algorithm, quantization_of(config.model));
   const std::string found = algorithm.empty() ? "BF16" : algorithm;
   if (found == name_of(config.format)) return {};
@@ -214,10 +210,16 @@ Result<CommandLine> command_line(Server server, const LaunchConfig& config) {
   if (model.empty())
     model = std::string("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-") + name_of(config.format);
   else
-    NF_RETURN_IF_ERROR(check_model(config));
+    NF_RETURN_IF_ERROR(check_format(config));
   auto command = server == Server::kVllm ? vllm(config, model) : sglang(config, model);
   if (command) command->arguments.insert(command->arguments.end(), config.extra.begin(), config.extra.end());
   return command;
+}
+
+Status check_model_is_here(const LaunchConfig& config) {
+  const bool is_path = config.model.starts_with('/') || config.model.starts_with('.');
+  if (!is_path || std::filesystem::is_directory(config.model)) return {};
+  return error(ErrorCode::kNotFound, config.model + ": no such folder");
 }
 
 Status execute(const CommandLine& command) {

@@ -51,6 +51,9 @@ inline constexpr int64_t kLongestLength = 1'048'576;
 // an adapter without a readable adapter_config.json, combinations that the server refuses.
 [[nodiscard]] Result<CommandLine> command_line(Server server, const LaunchConfig& config);
 
+// kNotFound where the model is named by a path that this machine does not have.
+[[nodiscard]] Status check_model_is_here(const LaunchConfig& config);
+
 // Replaces this process; returns only where that failed.
 [[nodiscard]] Status execute(const CommandLine& command);
 

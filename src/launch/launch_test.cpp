@@ -145,7 +145,10 @@ TEST_F(LaunchTest, a_folder_must_hold_the_format_that_is_asked_for) {
   write("hf_quant_config.json", R"({"quantization": {"quant_algo": 4}})");
   EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("found 4"));
   config.model = "./no_such_folder";
-  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("./no_such_folder: no such folder"));
+  EXPECT_THAT(shell(Server::kVllm, config), HasSubstr("vllm serve ./no_such_folder"));
+  EXPECT_EQ(check_model_is_here(config).error().code, ErrorCode::kNotFound);
+  config.model = dir_;
+  EXPECT_TRUE(check_model_is_here(config));
 }
 
 TEST_F(LaunchTest, what_follows_is_handed_on_and_words_are_quoted) {

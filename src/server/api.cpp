@@ -34,6 +34,13 @@ HttpResponse response_of(const Result<io::Json>& body) {
   return body ? json_response(*body) : error_response(to_api_error(body.error()));
 }
 
+// A browser sends forms and plain text to other sites without asking them, JSON it does not.
+bool may_be_json(std::string_view content_type) {
+  const std::string_view type = content_type.substr(0, content_type.find(';'));
+  return type.empty() ||
+         equal_ignoring_case(type.substr(0, type.find_last_not_of(" \t") + 1), "application/json");
+}
+
 // Completions that are being made, by count.
 class Admission {
  public:
@@ -183,7 +190,9 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
     NF_TRY(const std::string name, text_field(body, "lora_name"));
     if (load) {
       NF_TRY(const std::string path, text_field(body, "lora_path"));
-      NF_RETURN_IF_ERROR(served.registry->load(name, path));
+      // That a folder cannot be read is the request's fault.
+      if (const auto loaded = served.registry->load(name, path); !loaded)
+        return error(ErrorCode::kInvalidArgument, loaded.error().message, loaded.error().hint);
       return fmt::format("Success: LoRA adapter '{}' added successfully.", name);
     }
     NF_RETURN_IF_ERROR(served.registry->unload(name));
@@ -300,38 +309,45 @@ struct Api::Impl : std::enable_shared_from_this<Api::Impl> {
     ticket->request = std::move(request);
     ticket->route = "other";
     ticket->id = request_id(ticket->request.request_id);
-    ticket->head.headers = cors_headers(config.cors_origins, ticket->request.origin);
+    ticket->head.headers =
+        cors_headers(config.cors_origins, ticket->request.origin, ticket->request.requested_headers);
     ticket->head.headers.emplace_back("X-Request-Id", ticket->id);
+    if (const auto& refusal = ticket->request.refusal)
+      return answer(*ticket, *exchange, error_response({refusal->status, refusal->message, {}}));
     const std::string& path = ticket->request.path;
     // HEAD is GET without the body, which the transport leaves out.
     const std::string method = ticket->request.method == "HEAD" ? "GET" : ticket->request.method;
 
     static const Route model_route = {"GET", "/v1/models/{id}", &Impl::model, false, false};
     const Route* found = nullptr;
-    bool path_is_known = false;
-    for (const Route& route : routes()) {
-      if (path != route.path) continue;
-      path_is_known = true;
+    std::string allowed;  // the methods that the path takes
+    const auto consider = [&](const Route& route) {
+      allowed = route.method == std::string_view("GET") ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
       if (method == route.method) found = &route;
+    };
+    for (const Route& route : routes()) {
+      if (path == route.path) consider(route);
     }
-    if (path.starts_with("/v1/models/")) {
-      path_is_known = true;
-      if (method == "GET") found = &model_route;
-    }
-    if (method == "OPTIONS" && path_is_known) {
+    if (path.starts_with("/v1/models/")) consider(model_route);
+    if (method == "OPTIONS" && !allowed.empty()) {
       HttpResponse response;
       response.content_type = {};
+      response.headers.emplace_back("Allow", allowed);
       return answer(*ticket, *exchange, std::move(response));
     }
     if ((found == nullptr || !found->is_open) && !keys.admit(ticket->request.authorization))
       return answer(*ticket, *exchange, error_response({401, "the API key is missing or wrong", {}}));
+    if (found == nullptr && allowed.empty())
+      return answer(*ticket, *exchange, error_response({404, "there is nothing at this path", {}}));
     if (found == nullptr) {
-      const ApiError failure = path_is_known
-                                   ? ApiError{405, "this path does not take the method " + method, {}}
-                                   : ApiError{404, "there is nothing at this path", {}};
-      return answer(*ticket, *exchange, error_response(failure));
+      HttpResponse refusal = error_response({405, "this path does not take the method " + method, {}});
+      refusal.headers.emplace_back("Allow", allowed);
+      return answer(*ticket, *exchange, std::move(refusal));
     }
     ticket->route = found->path;
+    if (method == "POST" && !may_be_json(ticket->request.content_type))
+      return answer(*ticket, *exchange,
+                    error_response({415, "the Content-Type must be application/json", {}}));
     if (!found->is_slow) return run(*found, ticket, exchange);
     boost::asio::post(
         pool, [self = shared_from_this(), found, ticket, exchange] { self->run(*found, ticket, exchange); });

@@ -35,6 +35,8 @@ const char* type_name(int status) {
       return "NotFoundError";
     case 405:
       return "MethodNotAllowedError";
+    case 415:
+      return "UnsupportedMediaTypeError";
     case 413:
     case 431:
       return "RequestTooLargeError";

@@ -213,8 +213,11 @@ void CompletionCall::begin_choice(size_t choice_idx) {
                     {"delta", {{"role", "assistant"}, {"content", ""}}},
                     {"logprobs", nullptr},
                     {"finish_reason", nullptr}};
-  if (request_.parameters.return_token_ids) chunk["prompt_token_ids"] = request_.prompts[choice.prompt_idx];
-  add_chunk(io::dump_json(io::Json::array({std::move(chunk)})), request_.parameters.continuous_usage);
+  std::string choices = io::dump_json(io::Json::array({std::move(chunk)}));
+  // All choices have the one prompt, whose ids stand beside them.
+  if (request_.parameters.return_token_ids && choice_idx == 0)
+    choices += ",\"prompt_token_ids\":" + io::dump_json(request_.prompts[choice.prompt_idx]);
+  add_chunk(choices, request_.parameters.continuous_usage);
 }
 
 void CompletionCall::add_part(size_t choice_idx, Part&& part) {

@@ -122,6 +122,16 @@ Status read_chat(const io::Json& body, const ServedModel& served, CompletionRequ
   return {};
 }
 
+// With an empty content where a message has none, as in an answer that is nothing but tool calls: templates
+// look into it.
+io::Json with_contents(const io::Json& messages) {
+  io::Json all = messages;
+  for (auto& message : all) {
+    if (message.is_object() && !is_given(message, "content")) message["content"] = "";
+  }
+  return all;
+}
+
 }  // namespace
 
 Result<io::Json> parse_body(std::string_view body) {
@@ -138,6 +148,8 @@ Result<std::string> render_chat(const io::Json& body, const Parameters& paramete
     return error(ErrorCode::kUnsupported, "messages need a chat template, and the model has none.",
                  "use /v1/completions");
   NF_TRY(text::ChatRequest chat, text::ChatRequest::from_json(body));
+  const io::Json messages = is_given(body, "messages") ? with_contents(*chat.messages) : io::Json();
+  chat.messages = &messages;
   io::Json kwargs = chat.chat_template_kwargs != nullptr && chat.chat_template_kwargs->is_object()
                         ? *chat.chat_template_kwargs
                         : io::Json::object();
@@ -179,10 +191,13 @@ Result<CompletionRequest> read_completion_request(const io::Json& body, Endpoint
     return error(ErrorCode::kUnsupported, "echo with logprobs is not supported together with stream.");
   if (parameters.echo && parameters.sampling.top_logprobs)
     parameters.prompt_logprobs = parameters.sampling.top_logprobs;
-  for (auto& prompt : request.prompts) {
-    if (parameters.truncate_prompt_tokens &&
-        std::cmp_greater(prompt.size(), *parameters.truncate_prompt_tokens))
-      prompt.erase(prompt.begin(), prompt.end() - *parameters.truncate_prompt_tokens);
+  if (parameters.truncate_prompt_tokens) {
+    int64_t length = *parameters.truncate_prompt_tokens;
+    // -1: what the context holds beside the completion.
+    if (length < 0) length = std::max<int64_t>(1, served.max_model_len - parameters.max_tokens.value_or(1));
+    for (auto& prompt : request.prompts) {
+      if (std::cmp_greater(prompt.size(), length)) prompt.erase(prompt.begin(), prompt.end() - length);
+    }
   }
   return request;
 }

@@ -19,9 +19,10 @@ struct World {
   World()
       : tokenizer(text::Tokenizer::load(NEMOFORGE_SOURCE_DIR "/models/demo")),
         chat_template(text::ChatTemplate::load(NEMOFORGE_SOURCE_DIR "/models/demo")),
-        registry("demo", "models/demo", 8192, [](const std::string&) -> Result<server::AdapterPtr> {
-          return error(ErrorCode::kNotFound, "no adapter");
-        }) {
+        registry({"demo", "models/demo", "", "", 8192},
+                 [](const std::string&) -> Result<server::LoadedAdapter> {
+                   return error(ErrorCode::kNotFound, "no adapter");
+                 }) {
     NF_CHECK(tokenizer && chat_template) << "the demo checkpoint is missing";
   }
   Result<text::Tokenizer> tokenizer;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,14 +15,24 @@ struct RequestOutput;
 
 namespace nemoforge::server {
 
+// Why the transport could not read a request to its end.
+struct HttpRefusal {
+  int status = 400;
+  std::string message;
+};
+
 struct HttpRequest {
   std::string method;
-  std::string path;  // of the target, without its query
+  std::string path;  // of the target, without its query, percent signs decoded
   std::string body;
   std::string authorization;  // header fields; empty where absent
+  std::string content_type;
   std::string origin;
   std::string request_id;
-  std::string peer;  // address of the client
+  std::string requested_headers;  // Access-Control-Request-Headers
+  std::string peer;               // address of the client
+  // Set where the request is to be refused; of the other fields those are there that had been read.
+  std::optional<HttpRefusal> refusal;
 };
 
 struct HttpResponse {

@@ -1,13 +1,12 @@
 #include "server/http_session.h"
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
-#include <boost/beast/http/read.hpp>
 #include <fmt/format.h>
 
 #include "base/log.h"
@@ -22,6 +21,8 @@ using boost::system::error_code;
 
 // How long a client may take to notice that the connection is closed.
 constexpr std::chrono::seconds kLinger{2};
+constexpr size_t kReadBytes = 4096;
+constexpr size_t kBodyReadBytes = 65536;
 
 // One request's side of the session.
 class SessionExchange : public Exchange {
@@ -46,6 +47,37 @@ std::string field(const http::fields& fields, const char* name) {
   return found == fields.end() ? std::string() : std::string(found->value());
 }
 
+// RFC 9112, section 2.2: line breaks before a request are left over from the one before.
+void skip_line_breaks(boost::beast::flat_buffer& buffer) {
+  while (buffer.size() > 0) {
+    const char first = *static_cast<const char*>(buffer.data().data());
+    if (first != '\r' && first != '\n') return;
+    buffer.consume(1);
+  }
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+// The path of a request's target, which may be a whole URL; what is no escape stays as it is.
+std::string path_of(std::string_view target) {
+  if (const size_t scheme = target.find("://"); scheme != std::string_view::npos && target[0] != '/') {
+    target.remove_prefix(std::min(target.find('/', scheme + 3), target.size()));
+  }
+  target = target.substr(0, target.find('?'));
+  std::string path;
+  for (size_t i = 0; i < target.size(); ++i) {
+    const int high = target[i] == '%' && i + 2 < target.size() ? hex_digit(target[i + 1]) : -1;
+    const int low = high >= 0 ? hex_digit(target[i + 2]) : -1;
+    path += low >= 0 ? static_cast<char>(high * 16 + low) : target[i];
+    if (low >= 0) i += 2;
+  }
+  return path;
+}
+
 }  // namespace
 
 HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<SessionContext> context)
@@ -64,7 +96,7 @@ void HttpSession::post(Task task) {
 }
 
 void HttpSession::start() {
-  post([](HttpSession& self) { self.stream_.has_tls() ? self.handshake() : self.read_header(); });
+  post([](HttpSession& self) { self.stream_.has_tls() ? self.handshake() : self.begin_request(); });
 }
 
 void HttpSession::close_if_idle() {
@@ -101,112 +133,109 @@ void HttpSession::handshake() {
   stream_.async_handshake([self = shared_from_this()](error_code failure) {
     if (self->state_ == State::kClosed) return;
     if (failure) return self->close();  // OpenSSL has told the client why
-    self->read_header();
+    self->begin_request();
   });
 }
 
-void HttpSession::read_header() {
+void HttpSession::begin_request() {
   state_ = State::kIdle;
   if (context_->draining && number_ > 0) return close();
+  answer_complete_ = is_stream_ = is_chunked_ = false;
   parser_.emplace();
   parser_->header_limit(context_->config.max_header_bytes);
   parser_->body_limit(context_->config.max_body_bytes);
+  // Headers dribbled byte by byte end with this deadline, which is set once a request.
   set_deadline(buffer_.size() > 0 ? context_->config.read_timeout : context_->config.idle_timeout);
-  // Headers dribbled byte by byte end with the idle deadline, which is set once a request.
-  http::async_read_header(
-      stream_, buffer_, *parser_,
-      [self = shared_from_this()](error_code failure, size_t) { self->on_header(failure); });
+  parse();
 }
 
-void HttpSession::on_header(const error_code& failure) {
-  if (state_ == State::kClosed) return;
-  if (failure) return fail_request(failure);
+// Takes what has been read of a request.
+void HttpSession::parse() {
+  if (!parser_->got_some()) skip_line_breaks(buffer_);
+  while (buffer_.size() > 0 && !parser_->is_done()) {
+    error_code failure;
+    const size_t num_used = parser_->put(buffer_.data(), failure);
+    buffer_.consume(num_used);
+    if (failure == http::error::need_more) break;
+    if (failure) return fail_request(failure);
+    if (state_ == State::kIdle && parser_->is_header_done()) on_header();
+  }
+  parser_->is_done() ? dispatch() : read_more();
+}
+
+void HttpSession::on_header() {
   state_ = State::kReading;
   set_deadline(context_->config.read_timeout);
   const auto& header = parser_->get();
   is_http_1_0_ = header.version() < 11;
   keep_alive_ = header.keep_alive();
-  is_head_request_ = header.method() == http::verb::head;
-  if (boost::beast::iequals(header[http::field::expect], "100-continue")) {
-    const auto text = std::make_shared<std::string>("HTTP/1.1 100 Continue\r\n\r\n");
-    asio::async_write(stream_, asio::buffer(*text),
-                      [self = shared_from_this(), text](error_code sent, size_t) {
-                        if (self->state_ == State::kClosed) return;
-                        if (sent) return self->close();
-                        self->read_body();
-                      });
-    return;
+  if (boost::beast::iequals(header[http::field::expect], "100-continue") && !parser_->is_done()) {
+    unsent_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    pump();
   }
-  read_body();
 }
 
-void HttpSession::read_body() {
-  http::async_read(stream_, buffer_, *parser_,
-                   [self = shared_from_this()](error_code failure, size_t) { self->on_body(failure); });
+HttpRequest HttpSession::request_head() const {
+  const auto& header = parser_->get();
+  HttpRequest request;
+  request.method = std::string(header.method_string());
+  request.path = path_of({header.target().data(), header.target().size()});
+  request.authorization = field(header, "Authorization");
+  request.content_type = field(header, "Content-Type");
+  request.origin = field(header, "Origin");
+  request.request_id = field(header, "X-Request-Id");
+  request.requested_headers = field(header, "Access-Control-Request-Headers");
+  request.peer = peer_;
+  return request;
 }
 
-void HttpSession::on_body(const error_code& failure) {
-  if (state_ == State::kClosed) return;
-  if (failure) return fail_request(failure);
-  dispatch();
-}
-
-void HttpSession::dispatch() {
+void HttpSession::begin_answer(HttpRequest&& request) {
   clear_deadline();
-  auto message = parser_->release();
   parser_.reset();
   ++number_;
   state_ = State::kAnswering;
-  answer_complete_ = is_stream_ = is_chunked_ = false;
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  const auto target = message.target();
-  request.path = std::string(target.substr(0, target.find('?')));
-  request.authorization = field(message, "Authorization");
-  request.origin = field(message, "Origin");
-  request.request_id = field(message, "X-Request-Id");
-  request.peer = peer_;
-  request.body = std::move(message.body());
-  watch();
+  is_head_request_ = request.method == "HEAD";
+  if (!request.refusal) read_more();
   context_->handler(std::move(request), std::make_shared<SessionExchange>(shared_from_this(), number_));
 }
 
-void HttpSession::watch() {
-  if (is_watching_ || buffer_.size() > 0) return;
-  is_watching_ = true;
-  stream_.async_read_some(buffer_.prepare(4096),
-                          [self = shared_from_this()](error_code failure, size_t num_bytes) {
-                            self->on_early_bytes(failure, num_bytes);
-                          });
-}
-
-void HttpSession::on_early_bytes(const error_code& failure, size_t num_bytes) {
-  is_watching_ = false;
-  if (state_ == State::kClosed) return;
-  if (failure) return close();
-  if (state_ == State::kLingering) return watch();  // discards
-  buffer_.commit(num_bytes);
-  if (state_ == State::kIdle) read_header();
+void HttpSession::dispatch() {
+  HttpRequest request = request_head();
+  request.body = std::move(parser_->get().body());
+  begin_answer(std::move(request));
 }
 
 void HttpSession::fail_request(const error_code& failure) {
-  ApiError error{400, "the request is not HTTP/1.1: " + failure.message(), {}};
+  HttpRequest request = request_head();
+  request.refusal = HttpRefusal{400, "the request is not HTTP/1.1: " + failure.message()};
   if (failure == http::error::body_limit) {
-    error = {
-        413, fmt::format("the request's body is larger than {} bytes", context_->config.max_body_bytes), {}};
+    request.refusal = {
+        413, fmt::format("the request's body is larger than {} bytes", context_->config.max_body_bytes)};
   } else if (failure == http::error::header_limit) {
-    error = {431,
-             fmt::format("the request's header is larger than {} bytes", context_->config.max_header_bytes),
-             {}};
-  } else if (failure.category() != http::make_error_code(http::error::bad_method).category() ||
-             failure == http::error::end_of_stream || failure == http::error::partial_message) {
-    return close();  // the client has gone
+    request.refusal = {
+        431, fmt::format("the request's header is larger than {} bytes", context_->config.max_header_bytes)};
   }
-  state_ = State::kAnswering;
-  ++number_;
-  answer_complete_ = is_stream_ = is_chunked_ = false;
   keep_alive_ = false;
-  respond(number_, error_response(error));
+  begin_answer(std::move(request));
+}
+
+void HttpSession::read_more() {
+  const size_t max_ahead = context_->config.max_header_bytes + context_->config.max_body_bytes;
+  if (is_reading_ || buffer_.size() >= max_ahead) return;
+  is_reading_ = true;
+  stream_.async_read_some(buffer_.prepare(state_ == State::kReading ? kBodyReadBytes : kReadBytes),
+                          [self = shared_from_this()](error_code failure, size_t num_bytes) {
+                            self->on_bytes(failure, num_bytes);
+                          });
+}
+
+void HttpSession::on_bytes(const error_code& failure, size_t num_bytes) {
+  is_reading_ = false;
+  if (state_ == State::kClosed) return;
+  if (failure) return close();  // the client has gone
+  if (state_ != State::kLingering) buffer_.commit(num_bytes);
+  const bool takes_request = state_ == State::kIdle || state_ == State::kReading;
+  takes_request ? parse() : read_more();
 }
 
 void HttpSession::respond(uint64_t number, HttpResponse response) {
@@ -298,7 +327,7 @@ void HttpSession::pump() {
     num_sent_ = 0;
   }
   if (sending_.empty()) {
-    clear_deadline();
+    state_ == State::kReading ? set_deadline(context_->config.read_timeout) : clear_deadline();
     if (answer_complete_) after_answer();
     return;
   }
@@ -319,12 +348,7 @@ void HttpSession::on_written(const error_code& failure, size_t num_bytes) {
 }
 
 void HttpSession::after_answer() {
-  if (!keep_alive_) return linger();
-  if (!is_watching_) return read_header();
-  // The read under way brings the next request, or the client's goodbye.
-  state_ = State::kIdle;
-  if (context_->draining) return close();
-  set_deadline(context_->config.idle_timeout);
+  keep_alive_ ? begin_request() : linger();
 }
 
 // Says goodbye and waits for the client's: to close with bytes unread could cost it the answer.
@@ -333,7 +357,7 @@ void HttpSession::linger() {
   buffer_.clear();
   set_deadline(kLinger);
   stream_.async_finish([self = shared_from_this()] {
-    if (self->state_ == State::kLingering) self->watch();
+    if (self->state_ == State::kLingering) self->read_more();
   });
 }
 

@@ -28,9 +28,9 @@ struct SessionContext {
 
 // Its functions run on the session's strand, but for those marked.
 //
-// While a request is being answered a read is under way: it notices a client that goes away. Where it finds
-// the beginning of a next request instead, those bytes wait for the answer to be complete, and a client that
-// goes away then is noticed by the next write.
+// A read is under way at all times, while a request is being answered too: it notices a client that goes
+// away. What it finds of a next request meanwhile waits for the answer to be complete. Only a client that
+// sends more than a whole request ahead is not read from, and noticed by the next write.
 class HttpSession : public std::enable_shared_from_this<HttpSession> {
  public:
   HttpSession(boost::asio::ip::tcp::socket socket, std::shared_ptr<SessionContext> context);
@@ -58,14 +58,15 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   template <typename Task>
   void post(Task task);
   void handshake();
-  void read_header();
-  void on_header(const boost::system::error_code& failure);
-  void read_body();
-  void on_body(const boost::system::error_code& failure);
+  void begin_request();
+  void parse();
+  void on_header();
+  void begin_answer(HttpRequest&& request);
   void dispatch();
-  void watch();
-  void on_early_bytes(const boost::system::error_code& failure, size_t num_bytes);
   void fail_request(const boost::system::error_code& failure);
+  [[nodiscard]] HttpRequest request_head() const;
+  void read_more();
+  void on_bytes(const boost::system::error_code& failure, size_t num_bytes);
   void queue_head(const HttpResponse& head, bool has_length);
   void finish_answer();
   void pump();
@@ -90,7 +91,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   State state_ = State::kIdle;
   uint64_t number_ = 0;  // of the request
-  bool is_watching_ = false;
+  bool is_reading_ = false;
   bool is_head_request_ = false;
   bool keep_alive_ = false;
   bool is_http_1_0_ = false;

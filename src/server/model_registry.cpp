@@ -16,17 +16,13 @@ tl::unexpected<Error> not_found(const std::string& name) {
 
 }  // namespace
 
-ModelRegistry::ModelRegistry(std::string name, std::string root, int64_t max_model_len, AdapterLoader loader)
-    : name_(std::move(name)),
-      root_(std::move(root)),
-      max_model_len_(max_model_len),
-      created_s_(unix_time_s()),
-      loader_(std::move(loader)) {}
+ModelRegistry::ModelRegistry(ServedCheckpoint served, AdapterLoader loader)
+    : served_(std::move(served)), created_s_(unix_time_s()), loader_(std::move(loader)) {}
 
 Status ModelRegistry::load(const std::string& name, const std::string& path) {
   const auto check = [&]() -> Status {
     if (name.empty()) return error(ErrorCode::kInvalidArgument, "lora_name must not be empty.");
-    if (name == name_ || adapters_.contains(name))
+    if (name == served_.name || adapters_.contains(name))
       return error(ErrorCode::kInvalidArgument,
                    fmt::format("lora_name '{}' is already a model's name.", name));
     if (adapters_.size() >= kMaxAdapters) {
@@ -39,10 +35,10 @@ Status ModelRegistry::load(const std::string& name, const std::string& path) {
     const std::lock_guard lock(mutex_);
     NF_RETURN_IF_ERROR(check());
   }
-  NF_TRY(AdapterPtr adapter, loader_(path));
+  NF_TRY(LoadedAdapter loaded, loader_(path));
   const std::lock_guard lock(mutex_);
   NF_RETURN_IF_ERROR(check());  // again: another request may have taken the name
-  adapters_.emplace(name, Adapter{path, unix_time_s(), std::move(adapter)});
+  adapters_.emplace(name, Adapter{path, unix_time_s(), std::move(loaded)});
   return {};
 }
 
@@ -54,21 +50,23 @@ Status ModelRegistry::unload(const std::string& name) {
 }
 
 Result<AdapterPtr> ModelRegistry::find(const std::string& name) const {
-  if (name.empty() || name == name_) return AdapterPtr();
+  if (name.empty() || name == served_.name) return AdapterPtr();
   const std::lock_guard lock(mutex_);
   const auto found = adapters_.find(name);
   if (found == adapters_.end()) return not_found(name);
-  return found->second.adapter;
+  return found->second.loaded.adapter;
 }
 
 io::Json ModelRegistry::base_json() const {
-  return {{"id", name_},
+  return {{"id", served_.name},
           {"object", "model"},
           {"created", created_s_},
           {"owned_by", "nemoforge"},
-          {"root", root_},
+          {"root", served_.root},
           {"parent", nullptr},
-          {"max_model_len", max_model_len_},
+          {"max_model_len", served_.max_model_len},
+          {"checkpoint_hash", served_.checkpoint_hash},
+          {"chat_template_hash", served_.chat_template_hash},
           {"permission", io::Json::array()}};
 }
 
@@ -77,7 +75,8 @@ io::Json ModelRegistry::adapter_json(const std::string& name, const Adapter& ada
   json["id"] = name;
   json["created"] = adapter.created_s;
   json["root"] = adapter.path;
-  json["parent"] = name_;
+  json["parent"] = served_.name;
+  json["adapter_hash"] = adapter.loaded.hash;
   return json;
 }
 
@@ -89,7 +88,7 @@ io::Json ModelRegistry::list() const {
 }
 
 Result<io::Json> ModelRegistry::describe(const std::string& name) const {
-  if (name == name_) return base_json();
+  if (name == served_.name) return base_json();
   const std::lock_guard lock(mutex_);
   const auto found = adapters_.find(name);
   if (found == adapters_.end()) return not_found(name);

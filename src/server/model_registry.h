@@ -19,14 +19,27 @@ class LoraAdapter;
 namespace nemoforge::server {
 
 using AdapterPtr = std::shared_ptr<const model::LoraAdapter>;
+
+struct LoadedAdapter {
+  AdapterPtr adapter;
+  std::string hash;  // of its files
+};
 // Loads the adapter of a folder.
-using AdapterLoader = std::function<Result<AdapterPtr>(const std::string& path)>;
+using AdapterLoader = std::function<Result<LoadedAdapter>(const std::string& path)>;
+
+// What /v1/models says of the served model. Clients that keep answers keep the hashes with them.
+struct ServedCheckpoint {
+  std::string name;
+  std::string root;  // the folder it was loaded from
+  std::string checkpoint_hash;
+  std::string chat_template_hash;  // empty where it has no chat template
+  int64_t max_model_len = 0;
+};
 
 // Its functions may be called from any thread.
 class ModelRegistry {
  public:
-  // `name` is the served model's, `root` the folder it was loaded from.
-  ModelRegistry(std::string name, std::string root, int64_t max_model_len, AdapterLoader loader);
+  ModelRegistry(ServedCheckpoint served, AdapterLoader loader);
 
   // kInvalidArgument where the name is taken, or there are kMaxAdapters; else the loader's error.
   [[nodiscard]] Status load(const std::string& name, const std::string& path);
@@ -35,7 +48,7 @@ class ModelRegistry {
 
   // Null for the served model itself, which an empty name means too. kNotFound.
   [[nodiscard]] Result<AdapterPtr> find(const std::string& name) const;
-  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& name() const { return served_.name; }
 
   // The list of /v1/models, and one of its entries (kNotFound).
   [[nodiscard]] io::Json list() const;
@@ -47,14 +60,12 @@ class ModelRegistry {
   struct Adapter {
     std::string path;
     int64_t created_s;
-    AdapterPtr adapter;
+    LoadedAdapter loaded;
   };
   [[nodiscard]] io::Json base_json() const;
   [[nodiscard]] io::Json adapter_json(const std::string& name, const Adapter& adapter) const;
 
-  const std::string name_;
-  const std::string root_;
-  const int64_t max_model_len_;
+  const ServedCheckpoint served_;
   const int64_t created_s_;
   const AdapterLoader loader_;
   mutable std::mutex mutex_;

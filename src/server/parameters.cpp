@@ -175,6 +175,19 @@ Status refuse_text(const io::Json& value, std::string_view name, Parameters& /*o
   return text.empty() ? Status{} : error(ErrorCode::kUnsupported, fmt::format("{} is not supported.", name));
 }
 
+// Of parameters that restrict the output in ways we do not have.
+Status refuse_given(const io::Json& value, std::string_view name, Parameters& /*out*/) {
+  const bool asks_for_nothing = value.is_structured() ? value.empty() : value == "" || value == "none";
+  return asks_for_nothing ? Status{}
+                          : error(ErrorCode::kUnsupported, fmt::format("{} is not supported.", name));
+}
+
+// What the chat template reads.
+Status check_object(const io::Json& value, std::string_view name, Parameters& /*out*/) {
+  if (!value.is_object()) return wrong_type(name, "an object", value);
+  return {};
+}
+
 constexpr unsigned kChatOnly = 1;
 constexpr unsigned kCompletionsOnly = 2;
 constexpr unsigned kBoth = 3;
@@ -191,10 +204,12 @@ constexpr Row kTable[] = {
     {"model", kBoth, [](const auto& v, auto name, auto& out) { return read(v, name, out.model); }},
     {"stream", kBoth, [](const auto& v, auto name, auto& out) { return read(v, name, out.stream); }},
     {"stream_options", kBoth, read_stream_options},
-    {"max_tokens", kBoth,
+    {"max_tokens", kCompletionsOnly,
      [](const auto& v, auto name, auto& out) { return read(v, name, 0, kMaxInt, out.max_tokens); }},
+    {"max_tokens", kChatOnly,
+     [](const auto& v, auto name, auto& out) { return read(v, name, 1, kMaxInt, out.max_tokens); }},
     {"max_completion_tokens", kChatOnly,
-     [](const auto& v, auto name, auto& out) { return read(v, name, 0, kMaxInt, out.max_tokens); }},
+     [](const auto& v, auto name, auto& out) { return read(v, name, 1, kMaxInt, out.max_tokens); }},
     {"n", kBoth,
      [](const auto& v, auto name, auto& out) { return read(v, name, 1, kMaxCompletions, out.n); }},
     {"best_of", kCompletionsOnly,
@@ -250,7 +265,7 @@ constexpr Row kTable[] = {
      [](const auto& v, auto name, auto& out) { return read(v, name, out.return_tokens_as_token_ids); }},
     {"truncate_prompt_tokens", kBoth,
      [](const auto& v, auto name, auto& out) {
-       return read(v, name, 1, kMaxInt, out.truncate_prompt_tokens);
+       return read(v, name, -1, kMaxInt, out.truncate_prompt_tokens);
      }},
     {"add_special_tokens", kBoth,
      [](const auto& v, auto name, auto& out) { return read_optional(v, name, out.add_special_tokens); }},
@@ -272,25 +287,20 @@ constexpr Row kTable[] = {
     {"use_beam_search", kBoth, refuse_true},
     {"suffix", kCompletionsOnly, refuse_text},
     {"chat_template", kChatOnly, refuse_text},
+    {"chat_template_kwargs", kChatOnly, check_object},
+    {"bad_words", kBoth, refuse_given},
+    {"logprob_token_ids", kBoth, refuse_given},
+    {"stop_regex", kBoth, refuse_given},
+    {"functions", kChatOnly, refuse_given},
+    {"function_call", kChatOnly, refuse_given},
 };
 
 // Of fields that are read elsewhere; for parameter_at_fault.
-constexpr std::string_view kOtherNames[] = {"messages",
-                                            "prompt",
-                                            "tools",
-                                            "tool_choice",
-                                            "response_format",
-                                            "structured_outputs",
-                                            "guided_json",
-                                            "guided_regex",
-                                            "guided_choice",
-                                            "guided_grammar",
-                                            "documents",
-                                            "chat_template_kwargs",
-                                            "add_generation_prompt",
-                                            "tokens",
-                                            "lora_name",
-                                            "lora_path"};
+constexpr std::string_view kOtherNames[] = {"messages",       "prompt",          "tools",
+                                            "tool_choice",    "response_format", "structured_outputs",
+                                            "guided_json",    "guided_regex",    "guided_choice",
+                                            "guided_grammar", "documents",       "add_generation_prompt",
+                                            "tokens",         "lora_name",       "lora_path"};
 
 Status check_together(const Parameters& out, Endpoint endpoint) {
   if (endpoint == Endpoint::kChat && out.sampling.top_logprobs.value_or(0) > 0 &&
@@ -301,8 +311,6 @@ Status check_together(const Parameters& out, Endpoint endpoint) {
                  fmt::format("best_of must equal n ({}), got {}.", out.n, *out.best_of));
   if (out.stream && out.prompt_logprobs)
     return error(ErrorCode::kUnsupported, "prompt_logprobs is not supported together with stream.");
-  if (endpoint == Endpoint::kChat && out.max_tokens && *out.max_tokens < 1)
-    return reject(fmt::format("max_tokens must be at least 1, got {}.", *out.max_tokens));
   return {};
 }
 

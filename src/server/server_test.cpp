@@ -108,12 +108,13 @@ struct RunningServer {
 
   engine::TinyModel tiny;
   std::unique_ptr<engine::Engine> engine = tiny.engine(engine::tiny_config());
-  ModelRegistry registry{"tiny", engine::TinyModel::folder(), engine->limits().max_model_len,
-                         [this](const std::string& path) -> Result<AdapterPtr> {
-                           NF_TRY(model::LoraAdapter adapter,
-                                  model::LoraAdapter::load(path, tiny.model().config(), tiny.backend()));
-                           return std::make_shared<const model::LoraAdapter>(std::move(adapter));
-                         }};
+  ModelRegistry registry{
+      {"tiny", engine::TinyModel::folder(), "hash", "", engine->limits().max_model_len},
+      [this](const std::string& path) -> Result<LoadedAdapter> {
+        NF_TRY(model::LoraAdapter adapter,
+               model::LoraAdapter::load(path, tiny.model().config(), tiny.backend()));
+        return LoadedAdapter{std::make_shared<const model::LoraAdapter>(std::move(adapter)), "adapter hash"};
+      }};
   ServedModel served{&tiny.tokenizer(), nullptr, &registry, engine->limits().max_model_len};
   std::unique_ptr<Api> api;
   std::unique_ptr<HttpServer> http;

@@ -58,17 +58,29 @@ TEST(ApiKeys, admit_a_known_key_and_nothing_else) {
   const ApiKeys keys({"secret", "other"});
   EXPECT_TRUE(keys.admit("Bearer secret"));
   EXPECT_TRUE(keys.admit("Bearer other"));
+  EXPECT_TRUE(keys.admit("bearer other"));
   for (const char* wrong : {"", "secret", "Bearer ", "Bearer secre", "Bearer secrett", "Basic secret"})
     EXPECT_FALSE(keys.admit(wrong)) << wrong;
   EXPECT_TRUE(ApiKeys({}).admit(""));
 }
 
 TEST(CorsHeaders, are_for_known_origins_only) {
-  EXPECT_THAT(cors_headers({}, "https://a.example"), IsEmpty());
-  EXPECT_THAT(cors_headers({"https://b.example"}, "https://a.example"), IsEmpty());
-  EXPECT_THAT(cors_headers({"*"}, ""), IsEmpty());
-  EXPECT_EQ(cors_headers({"https://a.example"}, "https://a.example").at(0).second, "https://a.example");
-  EXPECT_EQ(cors_headers({"*"}, "https://a.example").at(0).second, "*");
+  const std::string origin = "https://a.example";
+  EXPECT_THAT(cors_headers({}, origin, ""), IsEmpty());
+  EXPECT_THAT(cors_headers({"https://b.example"}, origin, ""), IsEmpty());
+  EXPECT_THAT(cors_headers({"*"}, "", ""), IsEmpty());
+  EXPECT_EQ(cors_headers({origin}, origin, "").at(0).second, origin);
+  EXPECT_EQ(cors_headers({"*"}, origin, "").at(0).second, "*");
+}
+
+TEST(CorsHeaders, allow_the_headers_that_a_page_asks_for) {
+  const auto allowed = [](const std::string& requested) {
+    return cors_headers({"*"}, "https://a.example", requested).at(2).second;
+  };
+  EXPECT_EQ(allowed("authorization, x-stainless-os"), "authorization, x-stainless-os");
+  const std::string usual = "Authorization, Content-Type, X-Request-Id";
+  for (const std::string& odd : {std::string(), std::string("a\r\nSet-Cookie: b"), std::string(3000, 'a')})
+    EXPECT_EQ(allowed(odd), usual) << odd;
 }
 
 TEST(RequestId, keeps_plain_ones_and_replaces_others) {

@@ -118,7 +118,7 @@ struct EndpointSource::State {
   Status take_failure(Job&& job, const endpoint::HttpResponse& response, const SourceCallbacks& callbacks);
   Status check_alive() const;
   [[nodiscard]] double wait_time_s() const;
-  Result<std::string> ask_model(const std::function<bool()>& stopped);
+  Result<std::vector<endpoint::ListedModel>> ask_models(const std::function<bool()>& stopped);
   void note_extensions(const Job& job);
   void note_availability(size_t endpoint_idx, bool is_up, const std::string& why);
 };
@@ -247,7 +247,9 @@ double EndpointSource::State::wait_time_s() const {
   return std::min(pool.next_trial_in(now_s()).value_or(kMaxWaitS) + 0.001, kMaxWaitS);
 }
 
-Result<std::string> EndpointSource::State::ask_model(const std::function<bool()>& stopped) {
+// What the first endpoint that answers says; nothing where it has no such list and the user names the model.
+Result<std::vector<endpoint::ListedModel>> EndpointSource::State::ask_models(
+    const std::function<bool()>& stopped) {
   begin_run(1);
   while (true) {
     if (stopped()) return error(ErrorCode::kCancelled, "interrupted");
@@ -262,11 +264,16 @@ Result<std::string> EndpointSource::State::ask_model(const std::function<bool()>
       const size_t endpoint_idx = response.request_id;
       in_flight.erase(endpoint_idx);
       const std::string what = config.urls[endpoint_idx] + ": " + describe(response);
+      const bool is_named = !config.model.empty();
+      if (is_named && response.error.empty() && response.status == 404) {
+        return std::vector<endpoint::ListedModel>();
+      }
       if (response.error.empty() && response.status == 200) {
-        auto model = endpoint::parse_model_list(response.body);
-        if (!model)
-          return error(model.error().code, config.urls[endpoint_idx] + ": " + model.error().message);
-        return model;
+        auto models = endpoint::parse_model_list(response.body);
+        if (!models && is_named) return std::vector<endpoint::ListedModel>();
+        if (!models)
+          return error(models.error().code, config.urls[endpoint_idx] + ": " + models.error().message);
+        return models;
       }
       if (response.error.empty() &&
           remedy_for(response.status, ApiExtensions::kLeftOut) != Remedy::kTryAgain) {
@@ -279,6 +286,21 @@ Result<std::string> EndpointSource::State::ask_model(const std::function<bool()>
   }
 }
 
+namespace {
+
+// Of the model `name`, or of the first one where it is empty.
+SourceIdentity identity_of(const std::string& name, const std::vector<endpoint::ListedModel>& listed) {
+  for (const endpoint::ListedModel& model : listed) {
+    if (!name.empty() && model.id != name) continue;
+    std::string adapter;
+    if (!model.adapter_hash.empty()) adapter = model.id + "@" + model.adapter_hash.substr(0, 16);
+    return {model.id, std::move(adapter), model.checkpoint_hash, model.chat_template_hash};
+  }
+  return {name, "", "", ""};
+}
+
+}  // namespace
+
 EndpointSource::EndpointSource(std::unique_ptr<State> state) : state_(std::move(state)) {}
 EndpointSource::EndpointSource(EndpointSource&&) noexcept = default;
 EndpointSource::~EndpointSource() = default;
@@ -290,10 +312,8 @@ Result<EndpointSource> EndpointSource::connect(EndpointConfig config, SamplingSe
     NF_TRY(url, api_base_url(url));
   }
   auto state = std::make_unique<State>(std::move(config), settings);
-  state->identity.model = state->config.model;
-  if (state->config.model.empty()) {
-    NF_TRY(state->identity.model, state->ask_model(stopped));
-  }
+  NF_TRY(const std::vector<endpoint::ListedModel> listed, state->ask_models(stopped));
+  state->identity = identity_of(state->config.model, listed);
   return EndpointSource(std::move(state));
 }
 

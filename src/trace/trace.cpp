@@ -87,13 +87,16 @@ Status check_same_settings(const store::Trace& earlier, const SourceIdentity& id
     const char* name;
     const std::string& was;
     const std::string& is;
+    bool may_be_unknown = false;  // a server need not say it
   };
-  for (const Setting& setting : {Setting{"model", earlier.model, identity.model},
-                                 Setting{"adapter", earlier.adapter, identity.adapter},
-                                 Setting{"checkpoint", earlier.checkpoint_hash, identity.checkpoint_hash},
-                                 Setting{"chat template", earlier.template_hash, identity.template_hash},
-                                 Setting{"sampling", earlier.sampling_json, sampling}}) {
-    if (setting.was == setting.is) continue;
+  for (const Setting& setting :
+       {Setting{"model", earlier.model, identity.model},
+        Setting{"adapter", earlier.adapter, identity.adapter},
+        Setting{"checkpoint", earlier.checkpoint_hash, identity.checkpoint_hash, true},
+        Setting{"chat template", earlier.template_hash, identity.template_hash, true},
+        Setting{"sampling", earlier.sampling_json, sampling}}) {
+    if (setting.was == setting.is || (setting.may_be_unknown && (setting.was.empty() || setting.is.empty())))
+      continue;
     return error(ErrorCode::kInvalidArgument,
                  std::string("the run's traces were made with another ") + setting.name + ": " + setting.was +
                      ", now " + setting.is,

@@ -115,7 +115,7 @@ std::string automodel_recipe(const RecipeOptions& options, bool has_validation) 
     text << "peft:\n  _target_: nemo_automodel.components._peft.lora.PeftConfig\n  exclude_modules: "
          << list(automodel_exclusions(options.lora->targets)) << "\n  dim: " << options.lora->rank
          << "\n  alpha: " << number(options.lora->alpha) << "\n  dropout: " << number(options.lora->dropout)
-         << "\n  use_triton: true\n";
+         << "\n  dropout_position: pre\n  use_triton: true\n";
   }
   text << "distributed:\n  strategy: fsdp2\n  dp_size: none\n  tp_size: 1\n  cp_size: 1\n  ep_size: "
        << kNumGpus << "\n  sequence_parallel: false\n"
@@ -127,7 +127,7 @@ std::string automodel_recipe(const RecipeOptions& options, bool has_validation) 
     text << prefix << "dataset:\n"
          << "  _target_: nemo_automodel.components.datasets.llm.chat_dataset.ChatDataset\n"
          << "  path_or_dataset_id: " << file << "\n  seq_length: " << options.max_tokens
-         << "\n  truncation: true\n"
+         << "\n  truncation: true\n  mask_generation_prompt: true\n"
          << prefix << "dataloader:\n  _target_: torchdata.stateful_dataloader.StatefulDataLoader\n"
          << "  collate_fn: nemo_automodel.components.datasets.utils.default_collater\n";
     if (shuffle) text << "  shuffle: true\n";

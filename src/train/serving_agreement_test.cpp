@@ -102,7 +102,7 @@ TEST_P(ServingAgreement, compares_a_bounded_number_of_tokens) {
 // The definition, with two outcomes: KL((1/2, 1/2) || (1/4, 3/4)) = ln(2 / sqrt(3)).
 TEST(Agreement, is_the_divergence_and_the_difference_of_the_text) {
   const std::vector<SftDocument> documents = {{{0, 1}, {false, true}}};
-  const auto constant = [](std::vector<float> logits) -> TargetLogits {
+  const auto constant = [](const std::vector<float>& logits) -> TargetLogits {
     return [logits](const TrainBatch& /*batch*/) -> Result<std::vector<float>> { return logits; };
   };
   const auto agreement = measure_agreement(documents, constant({5, 5}), constant({0, std::log(3.0f)}));

@@ -1,5 +1,5 @@
-"""Datasets as their readers take them: Hugging Face's `datasets`, TRL's SFT trainer and `nemoforge finetune` read the same
-rows, the same tokens and the same tokens with loss.
+"""Datasets as their readers take them: Hugging Face's `datasets`, TRL's SFT trainer, NeMo Automodel and `nemoforge finetune`
+read the same rows, the same tokens and the same tokens with loss.
 """
 
 import json
@@ -17,6 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import datasets
 import transformers
 import trl
+import yaml
+from nemo_automodel.components.datasets.llm.chat_dataset import ChatDataset
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ["NEMOFORGE_BINARY"]
@@ -129,6 +131,22 @@ class ReadersTest(unittest.TestCase):
             theirs = self.tokenizer.apply_chat_template(row["messages"], tokenize=True, return_dict=False)
             self.assertEqual(theirs, ids)
             self.assertEqual(row["num_tokens"], len(ids))
+
+    def test_nemo_automodel_reads_what_export_writes(self):
+        job = self.folder / "automodel"
+        nemoforge("finetune", "--model", DEMO, "--data", self.out["chat"], "--out", job, "--max-tokens", "8192", "--export", "nemo-automodel")
+        settings = yaml.safe_load((job / "recipe.yaml").read_text())["dataset"]
+        self.assertEqual(settings.pop("_target_"), f"{ChatDataset.__module__}.{ChatDataset.__name__}")
+        dataset = ChatDataset(str(job / settings.pop("path_or_dataset_id")), self.tokenizer, **settings)
+        self.assertEqual(len(dataset), len(self.rows))
+        for row, ids, theirs in zip(self.rows, self.token_ids, dataset, strict=True):
+            self.assertEqual(list(theirs["input_ids"]), ids[:-1])  # theirs are shifted already
+            turns = [message for message in row["messages"] if message["role"] == "assistant"]
+            learnt = self.tokenizer.decode([label for label in theirs["labels"] if label != NO_LOSS])
+            if len(turns) == 1:
+                self.assertEqual(learnt, f"{turns[0]['reasoning_content']}\n</think>\n{turns[0]['content']}<|im_end|>\n")
+            else:
+                self.assertIn(turns[-1]["content"], learnt)
 
     def test_trl_trains_on_the_tokens_that_finetune_trains_on(self):
         # The template with TRL's marks round what the assistant writes.

@@ -237,6 +237,10 @@ class ClientTest(unittest.TestCase):
             ({"messages": "hello"}, 400, "messages"),
             ({}, 400, "messages"),
             ({"messages": MESSAGES, "model": "nothing"}, 404, "model"),
+            ({"messages": MESSAGES, "max_completion_tokens": 0}, 400, "max_completion_tokens"),
+            ({"messages": MESSAGES, "chat_template_kwargs": 5}, 400, "chat_template_kwargs"),
+            ({"messages": MESSAGES, "bad_words": ["a"]}, 400, "bad_words"),
+            ({"messages": MESSAGES, "functions": [{"name": "f"}]}, 400, "functions"),
         ]
         for body, status, param in cases:
             for stream in (False, True):
@@ -246,7 +250,11 @@ class ClientTest(unittest.TestCase):
                 self.assertEqual((error["param"], error["code"]), (param, status), error)
                 self.assertTrue(error["message"] and error["type"])
         self.assertEqual(self.http.post("/v1/chat/completions", content=b"{nonsense").status_code, 400)
-        self.assertEqual(self.http.get("/v1/chat/completions").status_code, 405)
+        reply = self.http.get("/v1/chat/completions")
+        self.assertEqual((reply.status_code, reply.headers["allow"]), (405, "POST, OPTIONS"))
+        # What a page of another site may send without asking.
+        form = {"content": json.dumps({"messages": MESSAGES}), "headers": {"Content-Type": "text/plain"}}
+        self.assertEqual(self.http.post("/v1/chat/completions", **form).status_code, 415)
         self.assertEqual(self.http.get("/nothing").status_code, 404)
         keys = ",".join(f'"k{i}":0' for i in range(100_000))
         self.assertEqual(self.http.post("/v1/chat/completions", content="{" + keys + "}").status_code, 400)
@@ -366,6 +374,32 @@ class ClientTest(unittest.TestCase):
             self.metric('vllm:request_success_total{model_name="demo",finished_reason="abort"}'), aborted + 8
         )
 
+    def test_a_client_that_leaves_is_noticed_whatever_it_sent_ahead(self):
+        body = json.dumps({"prompt": "a", "max_tokens": 1900, "ignore_eos": True, "n": 8}).encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        ended = ['vllm:request_success_total{model_name="demo",finished_reason="%s"}' % reason for reason in ("abort", "length")]
+        aborted, whole = map(self.metric, ended)
+        running = 'vllm:num_requests_running{model_name="demo"}'
+        with socket.create_connection(self.server.url.removeprefix("http://").split(":"), timeout=30) as sock:
+            sock.sendall(head + body + b"\r\n" + head[:40])
+            while self.metric(running) < 8:
+                pass
+        self.assertTrue(self.chat(max_tokens=1).choices)  # waits for one of the eight places
+        self.assertEqual(self.metric(ended[0]), aborted + 8)
+        self.assertEqual(self.metric(ended[1]), whole + 1)
+
+    def test_an_answer_of_tool_calls_alone_is_taken_back_as_history(self):
+        call = {"id": "a", "type": "function", "function": {"name": "set_timer", "arguments": "{}"}}
+        for content in ({"content": None}, {}):
+            history = [*MESSAGES, {"role": "assistant", "tool_calls": [call], **content}, {"role": "tool", "tool_call_id": "a", "content": "5"}]
+            self.assertTrue(self.client.chat.completions.create(model="demo", messages=history, max_tokens=4).choices)
+
+    def test_prompt_ids_stand_beside_the_choices_of_a_stream(self):
+        chunks = list(self.chat(max_tokens=4, n=2, stream=True, extra_body={"return_token_ids": True}))
+        found = [chunk.prompt_token_ids for chunk in chunks if "prompt_token_ids" in chunk.model_extra]
+        self.assertEqual(len(found), 1)
+        self.assertEqual(found[0], self.chat(max_tokens=4, extra_body={"return_token_ids": True}).prompt_token_ids)
+
     def metric(self, name):
         for line in self.http.get("/metrics").text.splitlines():
             if line.startswith(name + " "):
@@ -375,7 +409,7 @@ class ClientTest(unittest.TestCase):
     def test_keep_alive_pipelining_head_and_http_1_0(self):
         with socket.create_connection(self.server.url.removeprefix("http://").split(":"), timeout=30) as sock:
             sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nHEAD /version HTTP/1.1\r\nHost: x\r\n\r\n")
-            sock.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+            sock.sendall(b"\r\nGET http://x/ready?now HTTP/1.0\r\n\r\n")  # a line break that is left over, and a whole URL
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
         self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 3)
         self.assertNotIn(b"version", answer)
@@ -383,7 +417,7 @@ class ClientTest(unittest.TestCase):
 
 class OperationTest(unittest.TestCase):
     def test_keys_cors_and_the_access_log(self):
-        with Server("--api-key", "secret", "--cors-origin", "https://page.example") as server:
+        with Server("--api-key", "secret", "--cors-origin", "https://page.example", "--max-body-bytes", "1000000") as server:
             with httpx.Client(base_url=server.url, timeout=120) as http:
                 self.assertEqual(http.get("/v1/models").status_code, 401)
                 self.assertEqual(http.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code, 401)
@@ -400,10 +434,14 @@ class OperationTest(unittest.TestCase):
                 self.assertEqual(reply.status_code, 400)
                 self.assertEqual(reply.headers["access-control-allow-origin"], "https://page.example")
                 self.assertEqual(reply.headers["x-request-id"], "mine-1")
+                # What is refused before it is a request is answered and logged like the rest.
+                reply = http.post("/v1/completions", content=b"x" * 1_000_001, headers=headers)
+                self.assertEqual(reply.status_code, 413)
+                self.assertEqual((reply.headers["access-control-allow-origin"], reply.headers["x-request-id"]), ("https://page.example", "mine-1"))
             server.signal(signal.SIGTERM)
             self.assertEqual(server.wait(), 0)
             logged = [json.loads(line) for line in server.lines if line.startswith("{")]
-            self.assertEqual([entry["status"] for entry in logged], [401, 401, 200, 200, 404, 400])
+            self.assertEqual([entry["status"] for entry in logged], [401, 401, 200, 200, 404, 400, 413])
             self.assertEqual(logged[3]["request_id"], "mine-1")
 
     def test_adapters_come_and_go_while_the_server_runs(self):
@@ -426,9 +464,16 @@ class OperationTest(unittest.TestCase):
             self.assertEqual(answer("demo"), base)
             self.assertEqual(http.post("/v1/load_lora_adapter", json=adapter).status_code, 400)
             missing = http.post("/v1/load_lora_adapter", json={"lora_name": "other", "lora_path": str(folder / "none")})
-            self.assertIn(missing.status_code, (400, 404))
+            self.assertEqual(missing.status_code, 400)
+            no_folder = http.post("/v1/load_lora_adapter", json={"lora_name": "other", "lora_path": "/etc/passwd"})
+            self.assertEqual(no_folder.status_code, 400)
             self.assertEqual(http.post("/v1/unload_lora_adapter", json={"lora_name": "tuned"}).status_code, 200)
             self.assertEqual(answer("tuned")[0], 404)
+
+    def test_a_name_with_a_slash_is_found(self):
+        with Server("--served-model-name", "nvidia/demo 2") as server:
+            client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+            self.assertEqual(client.models.retrieve("nvidia/demo 2").id, "nvidia/demo 2")
 
     def test_headers_and_connections_have_limits(self):
         with Server("--max-header-bytes", "2048", "--max-connections", "2") as server:

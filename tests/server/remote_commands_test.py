@@ -85,6 +85,15 @@ class RemoteCommandsTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
 
+    def test_an_answer_without_text_is_an_answer(self):
+        # Among the first tokens after random words are pieces of characters, which no event shows.
+        done = run("bench", "serve", "--base-url", self.server.url, "--api-key", "secret", "--backend", "openai",
+                   "--num-prompts", "64", "--max-concurrency", "8", "--random-input-len", "8", "--random-output-len",
+                   "1", "--ignore-eos", "--seed", "3", "--json")  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["completed"], result["failed"], result["total_output_tokens"]), (64, 0, 64))
+
     def test_a_load_that_nobody_answers_is_an_error(self):
         done = run("bench", "serve", "--base-url", self.server.url, "--model", "demo", "--api-key", "wrong")
         self.assertEqual(done.returncode, 1)

@@ -81,7 +81,7 @@ class EndpointsTest(unittest.TestCase):
 
     def traces(self, run):
         query = ("select problem_id, sample_idx, id, finished_ms, endpoint, completion_token_ids, completion_logprobs, num_completion_tokens, "
-                 "prompt_token_ids, answer, reasoning from traces")
+                 "prompt_token_ids, answer, reasoning, checkpoint_hash, template_hash from traces")
         with contextlib.closing(sqlite3.connect(self.folder / run / "run.sqlite")) as database:
             return {row[:2]: row[2:] for row in database.execute(query)}
 
@@ -118,16 +118,17 @@ class EndpointsTest(unittest.TestCase):
         self.assertEqual(len(traces), NUM_PROBLEMS * NUM_SAMPLES)
         self.assertEqual({key: traces[key] for key in stored}, stored, "what was stored stays as it was")
         self.assertEqual({row[2] for row in traces.values()}, {leaving_url, f"{staying.url}/v1"})
-        for _, _, _, ids, logprobs, num_tokens, prompt_ids, _, _ in traces.values():
+        for _, _, _, ids, logprobs, num_tokens, prompt_ids, *_ in traces.values():
             self.assertEqual(len(array.array("i", ids)), num_tokens)
             self.assertEqual(len(array.array("f", logprobs)), num_tokens)
             self.assertTrue(prompt_ids)
 
-        # Which endpoint answered does not matter, nor whether there was one.
+        # Which endpoint answered does not matter, nor whether there was one: the hashes of what answered are the same.
         here = Process(*self.arguments("here", 2), "--model", DEMO, "--device", "cpu")
         self.assertEqual(here.end(), 0, here.words)
         for key, (_, _, endpoint, *sampled) in self.traces("here").items():
             self.assertEqual(endpoint, "")
+            self.assertTrue(all(sampled[-2:]), "hashes")
             self.assertEqual(sampled, list(traces[key][3:]), key)
 
 

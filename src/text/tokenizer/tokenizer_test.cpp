@@ -14,8 +14,6 @@
 namespace nemoforge::text {
 namespace {
 
-using testing::HasSubstr;
-
 const std::string kSource = NEMOFORGE_SOURCE_DIR;
 
 const Tokenizer& demo() {

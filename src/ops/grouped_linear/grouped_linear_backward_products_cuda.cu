@@ -200,9 +200,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     store_rows<true>(sums[i], target, warp_row + i * 16, warp_column, lane);
 }
 
-// The wide tile: kHalves halves of 128 columns that exist. kSharesRows: of at most 64 rows, which both
-// warpgroups take, each for one of two halves; else each warpgroup has 64 rows of all halves.
-template <int kHalves, bool kSharesRows>
+// The wide tile: kHalves halves of 128 columns that exist.
+template <int kHalves>
 __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weight, __nv_bfloat16* shared,
                                    const Target<__nv_bfloat16>& target) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -216,8 +215,7 @@ __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weigh
   };
   const auto load = [&](int panel) {
     if (panel < num_panels) {
-      load_panel<kSharesRows ? 64 : kTileRows, kWideThreads>(row_tile(panel), rows, panel * kPanel,
-                                                             weight.num_rows);
+      load_panel<kTileRows, kWideThreads>(row_tile(panel), rows, panel * kPanel, weight.num_rows);
 #pragma unroll
       for (int chunk = 0; chunk < kHalves * 2; ++chunk) {
         const PanelSource part{weight.data + chunk * 64, weight.stride, weight.num_rows,
@@ -230,23 +228,19 @@ __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weigh
 #pragma unroll
   for (int panel = 0; panel < kWideStages - 2; ++panel) load(panel);
 
-  static_assert(!kSharesRows || kHalves == 2);
-  constexpr int kHalvesEach = kSharesRows ? 1 : kHalves;
-  const int row_group = kSharesRows ? 0 : warpgroup;
-  const int first_half = kSharesRows ? warpgroup : 0;
-  constexpr uint64_t kHalfStep = 2 * kChunkElements * 2 / 16;
-  float sums[kHalvesEach][kHalfColumns / 8][4] = {};
+  float sums[kHalves][kHalfColumns / 8][4] = {};
   for (int panel = 0; panel < num_panels; ++panel) {
     wait_for_copies<kWideStages - 3>();
     publish_to_products();
     __syncthreads();  // the panel is there for all, and both warpgroups are done with the last but one
-    const uint64_t a = tile_descriptor(row_tile(panel).data + row_group * 64 * kPanel);
-    const uint64_t b = transposed_tile_descriptor<kPanel>(chunk_of(panel, 0).data) + first_half * kHalfStep;
+    const uint64_t a = tile_descriptor(row_tile(panel).data + warpgroup * 64 * kPanel);
+    const uint64_t b = transposed_tile_descriptor<kPanel>(chunk_of(panel, 0).data);
     begin_products();
 #pragma unroll
     for (int k = 0; k < kPanel / 16; ++k) {
 #pragma unroll
-      for (int half = 0; half < kHalvesEach; ++half) {
+      for (int half = 0; half < kHalves; ++half) {
+        constexpr uint64_t kHalfStep = 2 * kChunkElements * 2 / 16;
         multiply_add_async<true>(sums[half], a + k * kDescriptorStep,
                                  b + half * kHalfStep + k * kTransposedStep);
       }
@@ -256,10 +250,10 @@ __device__ void multiply_wide_tile(const Operand& rows, const PanelSource& weigh
     wait_for_products<1>();
   }
   wait_for_products<0>();
-  const int first_row = row_group * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
+  const int first_row = warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
 #pragma unroll
-  for (int half = 0; half < kHalvesEach; ++half) {
-    store_rows<true>(sums[half], target, first_row, (first_half + half) * kHalfColumns, lane);
+  for (int half = 0; half < kHalves; ++half) {
+    store_rows<true>(sums[half], target, first_row, half * kHalfColumns, lane);
   }
 }
 
@@ -280,12 +274,10 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   const PanelSource weight{weights.of_group[tile.group] + first_column, in_features, out_features,
                            in_features - first_column};
   const auto target = target_of(d_x, d_x_stride, tile, first_column, in_features);
-  if (weight.num_columns <= kHalfColumns) {
-    multiply_wide_tile<1, false>(rows, weight, shared, target);
-  } else if (tile.num_rows <= 64) {
-    multiply_wide_tile<2, true>(rows, weight, shared, target);
+  if (weight.num_columns > kHalfColumns) {
+    multiply_wide_tile<2>(rows, weight, shared, target);
   } else {
-    multiply_wide_tile<2, false>(rows, weight, shared, target);
+    multiply_wide_tile<1>(rows, weight, shared, target);
   }
 #else
   __trap();  // has_warpgroup_products keeps other architectures away

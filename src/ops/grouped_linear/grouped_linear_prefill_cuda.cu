@@ -111,9 +111,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     store_rows<false>(sums[i], target, warp_row + i * 16, warp_column, lane);
 }
 
-// The wide tile: kHalves halves of 128 columns that exist. kSharesRows: of at most 64 rows, which both
-// warpgroups take, each for one of two halves; else each warpgroup has 64 rows of all halves.
-template <int kHalves, bool kSharesRows, typename OutT>
+// The wide tile: kHalves halves of 128 columns that exist.
+template <int kHalves, typename OutT>
 __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_rows, int in_features,
                                    __nv_bfloat16* shared, const Target<OutT>& target) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -127,8 +126,7 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
   const int num_panels = (in_features + kPanel - 1) / kPanel;
   const auto load = [&](int panel) {
     if (panel < num_panels) {
-      load_panel<kSharesRows ? 64 : kTileRows, kWideThreads>(x_tile(panel), x_rows, panel * kPanel,
-                                                             in_features);
+      load_panel<kTileRows, kWideThreads>(x_tile(panel), x_rows, panel * kPanel, in_features);
       load_panel<kHalves * kHalfColumns, kWideThreads>(weight_tile(panel), weight_rows, panel * kPanel,
                                                        in_features);
     }
@@ -137,23 +135,19 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
 #pragma unroll
   for (int panel = 0; panel < kWideStages - 2; ++panel) load(panel);
 
-  static_assert(!kSharesRows || kHalves == 2);
-  constexpr int kHalvesEach = kSharesRows ? 1 : kHalves;
-  const int row_group = kSharesRows ? 0 : warpgroup;
-  const int first_half = kSharesRows ? warpgroup : 0;
-  constexpr uint64_t kHalfStep = kHalfColumns * kPanel * 2 / 16;
-  float sums[kHalvesEach][kHalfColumns / 8][4] = {};
+  float sums[kHalves][kHalfColumns / 8][4] = {};
   for (int panel = 0; panel < num_panels; ++panel) {
     wait_for_copies<kWideStages - 3>();
     publish_to_products();
     __syncthreads();  // the panel is there for all, and both warpgroups are done with the last but one
-    const uint64_t a = tile_descriptor(x_tile(panel).data + row_group * 64 * kPanel);
-    const uint64_t b = tile_descriptor(weight_tile(panel).data) + first_half * kHalfStep;
+    const uint64_t a = tile_descriptor(x_tile(panel).data + warpgroup * 64 * kPanel);
+    const uint64_t b = tile_descriptor(weight_tile(panel).data);
     begin_products();
 #pragma unroll
     for (int k = 0; k < kPanel / 16; ++k) {
 #pragma unroll
-      for (int half = 0; half < kHalvesEach; ++half) {
+      for (int half = 0; half < kHalves; ++half) {
+        constexpr uint64_t kHalfStep = kHalfColumns * kPanel * 2 / 16;
         multiply_add_async(sums[half], a + k * kDescriptorStep, b + half * kHalfStep + k * kDescriptorStep);
       }
     }
@@ -162,10 +156,10 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
     wait_for_products<1>();
   }
   wait_for_products<0>();
-  const int first_row = row_group * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
+  const int first_row = warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
 #pragma unroll
-  for (int half = 0; half < kHalvesEach; ++half) {
-    store_rows<false>(sums[half], target, first_row, (first_half + half) * kHalfColumns, lane);
+  for (int half = 0; half < kHalves; ++half) {
+    store_rows<false>(sums[half], target, first_row, half * kHalfColumns, lane);
   }
 }
 
@@ -187,12 +181,10 @@ __global__ void __launch_bounds__(kWideThreads, 1)
       weights + tile.group * group_stride + static_cast<int64_t>(first_column) * in_features, in_features,
       min(kWideColumns, out_features - first_column)};
   const auto target = target_of(out, out_stride, tile, first_column, out_features);
-  if (weight_rows.num_rows <= kHalfColumns) {
-    multiply_wide_tile<1, false>(x_rows, weight_rows, in_features, shared, target);
-  } else if (tile.num_rows <= 64) {
-    multiply_wide_tile<2, true>(x_rows, weight_rows, in_features, shared, target);
+  if (weight_rows.num_rows > kHalfColumns) {
+    multiply_wide_tile<2>(x_rows, weight_rows, in_features, shared, target);
   } else {
-    multiply_wide_tile<2, false>(x_rows, weight_rows, in_features, shared, target);
+    multiply_wide_tile<1>(x_rows, weight_rows, in_features, shared, target);
   }
 #else
   __trap();  // has_warpgroup_products keeps other architectures away

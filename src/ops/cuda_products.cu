@@ -1,9 +1,8 @@
-#include "ops/cuda_products.h"
-
 #include <algorithm>
 
 #include "base/check.h"
 #include "ops/cuda_check.h"
+#include "ops/cuda_products.h"
 
 namespace nemoforge::ops {
 namespace {
@@ -19,7 +18,8 @@ cudaDataType_t cuda_dtype(DType dtype) {
 // The largest power of two that divides the address, up to what cuBLASLt asks about.
 uint32_t alignment_of(const void* data) {
   uint32_t alignment = 1;
-  while (alignment < kMaxAlignment && reinterpret_cast<uintptr_t>(data) % (2 * alignment) == 0) alignment *= 2;
+  while (alignment < kMaxAlignment && reinterpret_cast<uintptr_t>(data) % (2 * alignment) == 0)
+    alignment *= 2;
   return alignment;
 }
 

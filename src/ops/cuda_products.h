@@ -14,11 +14,11 @@
 namespace nemoforge::ops {
 
 struct CudaProduct {
-  ConstTensorView a;         // [m, k], or [k, m] where transposed
+  ConstTensorView a;  // [m, k], or [k, m] where transposed
   bool a_transposed = false;
-  ConstTensorView b;         // [k, n], of a's dtype: f32 or bf16
-  TensorView c;              // [m, n] f32, or bf16 where a and b are
-  bool adds = true;          // c += a b; else c = a b
+  ConstTensorView b;  // [k, n], of a's dtype: f32 or bf16
+  TensorView c;       // [m, n] f32, or bf16 where a and b are
+  bool adds = true;   // c += a b; else c = a b
 };
 
 // Row strides are free. Sums in f32. The same product gives the same bits.

@@ -59,8 +59,8 @@ __global__ void cross_entropy_rows(const float* logits, int64_t logits_stride, c
   }
   sum = block_sum_f64(sum);
   if (threadIdx.x == 0) {
-    losses[row] = static_cast<float>(log(sum) + static_cast<double>(largest) -
-                                     static_cast<double>(target_logit));
+    losses[row] =
+        static_cast<float>(log(sum) + static_cast<double>(largest) - static_cast<double>(target_logit));
   }
   if (d_logits == nullptr) return;
   const auto factor = static_cast<float>(static_cast<double>(scale) / sum);

@@ -37,7 +37,8 @@ __global__ void add_column_sums(const T* rows, int64_t stride, int64_t num_rows,
   const int column = static_cast<int>(blockIdx.x) * kBiasColumns + lane;
   float sum = 0;
   if (column < num_columns) {
-    for (int64_t row = first_row; row < num_rows; row += kBiasRows) sum += to_float(rows[row * stride + column]);
+    for (int64_t row = first_row; row < num_rows; row += kBiasRows)
+      sum += to_float(rows[row * stride + column]);
   }
   partial[first_row][lane] = sum;
   __syncthreads();  // every part is written

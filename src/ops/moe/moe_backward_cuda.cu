@@ -24,8 +24,8 @@ __global__ void gather_gradients(const int32_t* row_of, int top_k, const T* d_di
   for (int i = 0; i < kPiece; ++i) sums[i] = to_float(result.values[i]);
 #pragma unroll 4
   for (int k = 0; k < top_k; ++k) {
-    const auto piece = *reinterpret_cast<const Pack<T, kPiece>*>(
-        d_dispatched + row_of[token * top_k + k] * stride + column);
+    const auto piece =
+        *reinterpret_cast<const Pack<T, kPiece>*>(d_dispatched + row_of[token * top_k + k] * stride + column);
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) sums[i] += to_float(piece.values[i]);
   }

@@ -37,9 +37,8 @@ void relu2_backward_cuda(const Relu2BackwardArgs& args, CudaTrainingContext& con
     constexpr int kWide = 16 / sizeof(T);
     const bool wide = rows_aligned_to<kWide>(args.x) && rows_aligned_to<kWide>(args.d_out) &&
                       rows_aligned_to<kWide>(args.d_x);
-    const dim3 grid(
-        static_cast<unsigned>(args.x.size(0)),
-        static_cast<unsigned>(ceil_div<int64_t>(args.x.size(1), kThreads * (wide ? kWide : 1))));
+    const dim3 grid(static_cast<unsigned>(args.x.size(0)),
+                    static_cast<unsigned>(ceil_div<int64_t>(args.x.size(1), kThreads * (wide ? kWide : 1))));
     const auto kernel = wide ? relu2_backward_rows<kWide, T> : relu2_backward_rows<1, T>;
     kernel<<<grid, kThreads, 0, context.stream()>>>(
         static_cast<const T*>(args.x.raw()), args.x.row_stride(), static_cast<const T*>(args.d_out.raw()),

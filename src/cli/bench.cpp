@@ -37,6 +37,8 @@ struct BenchConfig {
   bench::TrainOptions train;
   bool full = false;  // every weight trains, not an adapter
   train::LoraOptions lora;
+  std::string lora_targets = "all";
+  std::vector<std::string> recompute = {"all"};
 };
 
 // The checkpoint, or Nemotron-3-Nano's dimensions with fewer layers and random weights.
@@ -130,34 +132,63 @@ Status run_bench_train(const BenchConfig& config) {
   if (!config.model.empty()) {
     NF_TRY(model_config, model::load_model_config(config.model));
   }
+  NF_TRY(const DType dtype, compute_dtype(config.dtype, *backend));
+  const int64_t free_before = bench::free_device_bytes(*backend);
+  const bool is_random = config.model.empty() || config.load_format == "dummy";
   NF_TRY(model::Weights weights,
-         config.model.empty() ? model::Weights::random(model_config, DType::kBF16, config.seed, *backend)
-                              : model::Weights::load(config.model, model_config, DType::kF32, *backend));
+         is_random ? model::Weights::random(model_config, DType::kBF16, config.seed, *backend)
+                   : model::Weights::load(config.model, model_config, dtype, *backend));
+  const int64_t free_with_weights = bench::free_device_bytes(*backend);
+  train::LoraOptions lora = config.lora;
+  if (config.lora_targets == "attention") {
+    lora.targets = {
+        .attention = true, .mamba = false, .shared_experts = false, .experts = false, .mlp = false};
+  }
   NF_TRY(train::TrainableModel model,
-         config.full ? train::TrainableModel::full(model_config, std::move(weights), *backend)
-                     : train::TrainableModel::lora(model_config, std::move(weights), config.lora, *backend));
-  NF_TRY(const bench::TrainResult result, bench::run_train(model, config.train));
-  const std::string method = config.full ? "full" : fmt::format("LoRA of rank {}", config.lora.rank);
+         config.full ? train::TrainableModel::full(model_config, std::move(weights), *backend, dtype)
+                     : train::TrainableModel::lora(model_config, std::move(weights), lora, *backend, dtype));
+  NF_TRY(model.recomputation(), train::parse_recomputation(config.recompute));
+  NF_TRY(const bench::TrainResult result,
+         bench::run_train(model, config.train, free_before, free_with_weights));
+  const std::string method =
+      config.full ? "full" : fmt::format("LoRA of rank {} on {}", config.lora.rank, config.lora_targets);
+  const auto gb = [](int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
+  const bench::TrainMemory& memory = result.memory;
+  const std::string memory_line =
+      memory.total == 0
+          ? ""
+          : fmt::format(
+                "\nGB of the device's memory: weights {:.2f}, trained values and gradients {:.2f}, moments "
+                "{:.2f}, activations and scratch {:.2f}; {:.2f} in all",
+                gb(memory.weights), gb(memory.trained), gb(memory.moments), gb(memory.activations),
+                gb(memory.total));
   return report(
       config,
       {{"bench", "train"},
        {"model", model_name(config)},
        {"method", config.full ? "full" : "lora"},
+       {"lora_targets", config.full ? "" : config.lora_targets},
+       {"memory_bytes",
+        {{"weights", memory.weights},
+         {"trained", memory.trained},
+         {"moments", memory.moments},
+         {"activations", memory.activations},
+         {"total", memory.total}}},
        {"sequence_len", config.train.sequence_len},
        {"tokens_per_s", result.tokens_per_s},
-       {"pass_ms",
-        {{"p10", 1e3 * result.pass.p10_s},
-         {"median", 1e3 * result.pass.median_s},
-         {"p90", 1e3 * result.pass.p90_s}}},
+       {"step_ms",
+        {{"p10", 1e3 * result.step.p10_s},
+         {"median", 1e3 * result.step.median_s},
+         {"p90", 1e3 * result.step.p90_s}}},
        {"matmul_flops", result.matmul_flops},
        {"matmul_tokens_per_s", result.matmul_tokens_per_s},
        {"fraction", result.fraction}},
       fmt::format(
           "train {}, {}, one document of {} tokens: {:.1f} tokens/s ({:.1f} ms)\n"
-          "the library alone for the same {:.1f} GFLOP of matrix products: {:.1f} tokens/s; {:.0f}% of it",
+          "the library alone for the same {:.1f} GFLOP of matrix products: {:.1f} tokens/s; {:.0f}% of it{}",
           model_name(config), method, config.train.sequence_len, result.tokens_per_s,
-          1e3 * result.pass.median_s, result.matmul_flops / 1e9, result.matmul_tokens_per_s,
-          100 * result.fraction));
+          1e3 * result.step.median_s, result.matmul_flops / 1e9, result.matmul_tokens_per_s,
+          100 * result.fraction, memory_line));
 }
 
 Status run_bench_load(const BenchConfig& config) {
@@ -272,8 +303,9 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
 
   CLI::App* train = add_bench(
       *bench, outcome, config, "train",
-      "Measure tokens/s of gradients (fp32) against oneDNN for the same matrix products", run_bench_train);
-  add_model_flag(*train, *config);
+      "Measure tokens/s of training against oneDNN (cuBLASLt on a GPU) for the same matrix products",
+      run_bench_train);
+  add_checkpoint_flags(*train, *config);
   train->add_option("--sequence-len", config->train.sequence_len, "Number of tokens of the document")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -283,6 +315,22 @@ void add_bench_command(CLI::App& app, Outcome& outcome) {
   train->add_option("--rank", config->lora.rank, "Rank of the adapter")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  train
+      ->add_option(
+          "--recompute", config->recompute,
+          "Layers that run again for their gradients: all, none, or some of mamba, attention, moe, mlp")
+      ->delimiter(',')
+      ->capture_default_str();
+  train
+      ->add_option("--lora-targets", config->lora_targets,
+                   "Linear layers that get an adapter; all: routed experts, too")
+      ->check(CLI::IsMember({"all", "attention"}))
+      ->capture_default_str();
+  train
+      ->add_option("--optimizer", config->train.adamw.moments,
+                   "Optimizer; adamw: fp32 moments (the default), adamw8bit: 8-bit moments")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, train::MomentFormat>{
+          {"adamw", train::MomentFormat::kF32}, {"adamw8bit", train::MomentFormat::kBlock8}}));
   train->add_flag("--full", config->full, "Train every weight instead of an adapter");
 
   CLI::App* load =

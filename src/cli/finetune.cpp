@@ -18,6 +18,7 @@
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/finetune_summary.h"
+#include "cli/loaded_model.h"
 #include "cli/sft_data.h"
 #include "cli/standard_input.h"
 #include "io/json.h"
@@ -30,6 +31,7 @@
 #include "train/checkpoint_folder.h"
 #include "train/curves_page.h"
 #include "train/event_file.h"
+#include "train/host_copies.h"
 #include "train/initial_weights.h"
 #include "train/metrics.h"
 #include "train/recipe.h"
@@ -52,6 +54,7 @@ struct FinetuneCommand {
   double eval_fraction = 0;
   std::string out;
   std::string device = "cpu";
+  std::string dtype = "auto";
   Method method = Method::kLora;
   Init init = Init::kCheckpoint;
   std::vector<std::string> lora_targets = {"attention", "mamba", "shared", "experts", "mlp"};
@@ -99,15 +102,16 @@ Result<TrainingData> read_data(const FinetuneCommand& command, const model::Mode
 
 Result<train::TrainableModel> make_model(const FinetuneCommand& command, const model::ModelConfig& config,
                                          ops::Backend& backend) {
+  NF_TRY(const DType dtype, compute_dtype(command.dtype, backend));
   if (command.init == Init::kRandom) {
     NF_TRY(const train::Initialisation initialisation, train::load_initialisation(command.model));
-    return train::TrainableModel::initial(config, initialisation, command.seed, backend);
+    return train::TrainableModel::initial(config, initialisation, command.seed, backend, dtype);
   }
-  NF_TRY(model::Weights weights, model::Weights::load(command.model, config, DType::kF32, backend));
-  if (command.method == Method::kFull) {
-    return train::TrainableModel::full(config, std::move(weights), backend);
-  }
-  return train::TrainableModel::lora(config, std::move(weights), command.lora, backend);
+  const bool is_full = command.method == Method::kFull;
+  NF_TRY(model::Weights weights,
+         model::Weights::load(command.model, config, is_full ? DType::kF32 : dtype, backend));
+  if (is_full) return train::TrainableModel::full(config, std::move(weights), backend, dtype);
+  return train::TrainableModel::lora(config, std::move(weights), command.lora, backend, dtype);
 }
 
 int64_t file_bytes(const std::string& model_dir) {
@@ -146,17 +150,19 @@ Status write_full_checkpoint(const FinetuneCommand& command, const train::Parame
 }
 
 Status write_result(const FinetuneCommand& command, train::TrainableModel& model) {
+  train::HostCopies copies(model.backend());
+  const train::ParameterSet values = copies.values_of(model.parameters());
   if (command.init == Init::kRandom) {
     NF_TRY(const train::Initialisation initialisation, train::load_initialisation(command.model));
-    return train::write_new_checkpoint(command.model, command.out, initialisation.dtype, model.parameters(),
-                                       model.frozen());
+    return train::write_new_checkpoint(command.model, command.out, initialisation.dtype, values,
+                                       copies.of(model.frozen()));
   }
-  if (command.method == Method::kFull) return write_full_checkpoint(command, model.parameters());
-  return train::write_adapter(command.out, model.parameters(), model.config(), command.lora, command.layout,
+  if (command.method == Method::kFull) return write_full_checkpoint(command, values);
+  return train::write_adapter(command.out, values, model.config(), command.lora, command.layout,
                               command.model);
 }
 
-Result<std::string> settings_json(const FinetuneCommand& command) {
+Result<std::string> settings_json(const FinetuneCommand& command, DType dtype) {
   NF_TRY(const std::string hash, trace::checkpoint_hash(command.model));
   io::Json settings = {{"model", hash}, {"method", command.method == Method::kFull ? "full" : "lora"}};
   if (command.method == Method::kLora) {
@@ -167,6 +173,7 @@ Result<std::string> settings_json(const FinetuneCommand& command) {
     settings["lora_dropout"] = command.lora.dropout;
   }
   if (command.init == Init::kRandom) settings["init"] = "random";
+  if (dtype != DType::kF32) settings["dtype"] = dtype_name(dtype);
   settings["eval_fraction"] = command.eval_fraction;
   return io::dump_json(settings);
 }
@@ -259,15 +266,17 @@ Result<train::TrainingReport> train_with_progress(const FinetuneCommand& command
 Result<std::string> compare_with_serving(const FinetuneCommand& command, train::TrainableModel& model,
                                          const TrainingData& data, int64_t num_steps_done) {
   const bool is_lora = command.method == Method::kLora;
-  NF_TRY(train::ServedModel served, train::ServedModel::load(is_lora ? command.model : command.out,
-                                                             is_lora ? command.out : "", model.backend()));
+  NF_TRY(train::ServedModel served,
+         train::ServedModel::load(is_lora ? command.model : command.out, is_lora ? command.out : "",
+                                  model.backend(), model.dtype()));
   const train::SftDataset& compared = data.evaluation ? *data.evaluation : data.training;
   NF_TRY(const train::Agreement agreement,
          train::measure_agreement(compared.documents, train::trained_logits(model),
                                   train::served_logits(served)));
   NF_RETURN_IF_ERROR(train::MetricsFile(metrics_path(command)).add(num_steps_done, agreement));
-  return agreement_summary("trained and served", agreement,
-                           is_lora ? kMaxKlOfSameWeights : kMaxKlOfRoundedWeights);
+  return agreement_summary(
+      "trained and served", agreement,
+      is_lora && model.dtype() == DType::kF32 ? kMaxKlOfSameWeights : kMaxKlOfRoundedWeights);
 }
 
 // The run for another engine, instead of the run.
@@ -302,10 +311,10 @@ Status run_finetune(FinetuneCommand& command) {
   NF_TRY(const model::ModelConfig config, model::load_model_config(command.model));
   NF_TRY(const TrainingData data, read_data(command, config));
   if (command.exported) return export_recipe(command, data);
-  NF_TRY(command.trainer.settings, settings_json(command));
   NF_TRY(const ops::DeviceChoice device, ops::parse_device_choice(command.device));
   NF_TRY(const std::unique_ptr<ops::Backend> backend, ops::make_backend(device));
   NF_TRY(train::TrainableModel model, make_model(command, config, *backend));
+  NF_TRY(command.trainer.settings, settings_json(command, model.dtype()));
   model.recomputation() = recomputation;
   const train::LoraOptions* lora = command.method == Method::kLora ? &command.lora : nullptr;
   NF_RETURN_IF_ERROR(write_standard_output(
@@ -313,6 +322,7 @@ Status run_finetune(FinetuneCommand& command) {
       parameter_summary(model.parameters()) +
       memory_plan(model, lora, command.trainer.adamw.moments, max_rows(command, data),
                   file_bytes(command.model))));
+  NF_RETURN_IF_ERROR(check_memory(model, lora, command.trainer.adamw.moments, max_rows(command, data)));
   NF_TRY(const train::TrainingReport report, train_with_progress(command, model, data));
   if (report.interrupted) {
     return error(ErrorCode::kCancelled,
@@ -452,7 +462,11 @@ void add_loop_flags(CLI::App& app, FinetuneCommand& command) {
           {"megatron-bridge", train::RecipeEngine::kMegatronBridge}}));
   app.add_flag("--resume", command.resume, "Continue the run in --out");
   app.add_option("--device", command.device, "Device that trains the model")
-      ->check(CLI::IsMember({"cpu", "reference"}))
+      ->check(CLI::IsMember({"cpu", "cuda", "reference"}))
+      ->capture_default_str();
+  app.add_option("--dtype", command.dtype,
+                 "Data type of the activations and their gradients (auto: fp32 on the CPU, bf16 on a GPU)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
 }
 

@@ -23,4 +23,9 @@ namespace nemoforge::cli {
                                       train::MomentFormat moments, int64_t num_rows,
                                       int64_t checkpoint_bytes);
 
+// kResourceExhausted where the device has less memory left, once the model is there, than moments and passes
+// of `num_rows` rows take.
+[[nodiscard]] Status check_memory(train::TrainableModel& model, const train::LoraOptions* lora,
+                                  train::MomentFormat moments, int64_t num_rows);
+
 }  // namespace nemoforge::cli

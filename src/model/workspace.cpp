@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kAlignment = 256;  // what cudaMalloc gives; more than any host kernel asks for
 constexpr int64_t kMinChunkBytes = int64_t{1} << 20;
+constexpr int64_t kMaxSpareBytes = int64_t{512} << 20;
 
 }  // namespace
 
@@ -47,8 +48,10 @@ int64_t Workspace::num_bytes() const {
 }
 
 void Workspace::add_chunk(int64_t num_bytes) {
-  // Doubling keeps the number of allocations small while the need is being found out.
-  auto chunk = backend_->allocate(std::max({num_bytes, this->num_bytes(), kMinChunkBytes}));
+  // Doubling keeps the number of allocations small while the need is being found out; bounded, since a device
+  // may have little more than the need.
+  const int64_t doubled = std::min(this->num_bytes(), kMaxSpareBytes);
+  auto chunk = backend_->allocate(std::max({num_bytes, doubled, kMinChunkBytes}));
   if (!chunk) {
     spdlog::error("activations: {}", chunk.error().to_string());
     throw std::bad_alloc();

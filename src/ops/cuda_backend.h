@@ -52,6 +52,8 @@ class CudaBackend final : public Backend {
   void concurrently(const std::function<void()>& first, const std::function<void()>& second) override;
   void fill_zero(void* device, int64_t num_bytes) override;
   void synchronize() override;
+  // Where ops go at the moment.
+  [[nodiscard]] OpStream& stream() { return stream_; }
 
   void embedding(const EmbeddingArgs& args) override;
   void rms_norm(const RmsNormArgs& args) override;

@@ -7,9 +7,10 @@
 
 namespace nemoforge::ops {
 
-Result<std::unique_ptr<TrainingBackend>> make_training_backend(const Backend& backend) {
+Result<std::unique_ptr<TrainingBackend>> make_training_backend(Backend& backend) {
   if (backend.name() == "reference") return std::make_unique<ReferenceTrainingBackend>();
   if (backend.name() == "cpu") return std::make_unique<CpuTrainingBackend>(ThreadPool::global());
+  if (backend.name() == "cuda") return make_cuda_training_backend(backend);
   return error(ErrorCode::kUnsupported,
                "training does not run on the " + std::string(backend.name()) + " backend yet",
                "train with --device cpu");

@@ -2,8 +2,11 @@
 // stand in the ops' own headers, <op>_backward.h.
 //
 // One rule for all: a gradient is added to what its tensor holds, so that a tensor which is read twice gets
-// both; the caller begins with zeros. Gradients are f32; so are activations, until a backend with bf16
-// training widens the contracts. Gradients of parameters may be absent where the parameter is frozen.
+// both; the caller begins with zeros. Activations and their gradients are f32, and on CUDA f32 or bf16 where
+// the contracts say so (tensors marked T are of one dtype); the additions to a bf16 gradient round to it.
+// What is read on the way in f32 stays f32: the residual stream and its gradient, the router, the output of
+// the state space scan, the logits, A_log, D and dt_bias. Gradients of parameters are f32, and may be absent
+// where the parameter is frozen.
 #pragma once
 
 #include <memory>
@@ -54,7 +57,12 @@ class TrainingBackend {
   virtual void dropout(const DropoutArgs& args) = 0;
 };
 
-// The training ops for a backend; kUnsupported, with the backend's name, where it has none.
-[[nodiscard]] Result<std::unique_ptr<TrainingBackend>> make_training_backend(const Backend& backend);
+// The training ops for a backend, which must outlive them; kUnsupported, with the backend's name, where it
+// has none.
+[[nodiscard]] Result<std::unique_ptr<TrainingBackend>> make_training_backend(Backend& backend);
+
+// Those of the CUDA backend. Defined by the CUDA build (cuda_training_backend.cu); a build without CUDA,
+// which has no such backend, has cuda_training_backend_absent.cpp.
+[[nodiscard]] Result<std::unique_ptr<TrainingBackend>> make_cuda_training_backend(Backend& backend);
 
 }  // namespace nemoforge::ops

@@ -40,17 +40,31 @@ __device__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// sums [64 x 128] += A [64 x 16] B^T, B [128 x 16]; bf16 products, fp32 sums, not to be touched before
-// wait_for_products. Of sums, lane l of warp w has in block j rows 16 w + l / 4 ([0] and [1]) and 8 further
+// A tile of kRows rows along the sum x columns, for a B that is read transposed: chunks of 64 columns, each
+// as SharedTile<64>, one after another from a multiple of 1024 bytes on. The next 16 rows along the sum are
+// kTransposedStep further, the next 128 columns two chunks.
+template <int kRows>
+__device__ uint64_t transposed_tile_descriptor(const __nv_bfloat16* tile) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
+  constexpr uint64_t kNextChunk = uint64_t{kRows * 64 * 2 / 16} << 16;
+  return kSwizzle128 | kEightRows | kNextChunk | (shared_address(tile) & 0x3ffff) / 16;
+}
+constexpr uint64_t kTransposedStep = 16 * 64 * 2 / 16;
+
+// sums [64 x 128] += A [64 x 16] B^T, B [128 x 16] (or, kTransposedB, A B with B [16 x 128]); bf16 products,
+// fp32 sums, not to be touched before wait_for_products. Of sums, lane l of warp w has in block j rows 16 w +
+// l / 4 ([0] and [1]) and 8 further
 // ([2] and [3]), at columns 8 j + 2 (l % 4) and the next.
-__device__ inline void multiply_add_async(float (&sums)[16][4], uint64_t a, uint64_t b) {
+template <bool kTransposedB = false>
+__device__ void multiply_add_async(float (&sums)[16][4], uint64_t a, uint64_t b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, 1, 1, 1, 0, 0;"
+      "%64, %65, 1, 1, 1, 0, %66;"
       : "+f"(sums[0][0]), "+f"(sums[0][1]), "+f"(sums[0][2]), "+f"(sums[0][3]), "+f"(sums[1][0]),
         "+f"(sums[1][1]), "+f"(sums[1][2]), "+f"(sums[1][3]), "+f"(sums[2][0]), "+f"(sums[2][1]),
         "+f"(sums[2][2]), "+f"(sums[2][3]), "+f"(sums[3][0]), "+f"(sums[3][1]), "+f"(sums[3][2]),
@@ -64,7 +78,7 @@ __device__ inline void multiply_add_async(float (&sums)[16][4], uint64_t a, uint
         "+f"(sums[12][2]), "+f"(sums[12][3]), "+f"(sums[13][0]), "+f"(sums[13][1]), "+f"(sums[13][2]),
         "+f"(sums[13][3]), "+f"(sums[14][0]), "+f"(sums[14][1]), "+f"(sums[14][2]), "+f"(sums[14][3]),
         "+f"(sums[15][0]), "+f"(sums[15][1]), "+f"(sums[15][2]), "+f"(sums[15][3])
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "n"(kTransposedB ? 1 : 0));
 }
 
 }  // namespace nemoforge::ops

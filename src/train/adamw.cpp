@@ -32,16 +32,7 @@ Tensor zero_codes(int64_t count) {
   return tensor;
 }
 
-// The factors of one step.
-struct StepFactors {
-  float grad_scale;
-  float decay;  // 1 - rate * weight_decay
-  float beta1;
-  float beta2;
-  float step_size;      // rate / (1 - beta1^t)
-  float inverse_sqrt2;  // 1 / sqrt(1 - beta2^t)
-  float epsilon;
-};
+using StepFactors = ops::AdamWFactors;
 
 void update_elements(const StepFactors& f, int64_t count, float* p, const float* grad, float* m, float* v) {
   for (int64_t i = 0; i < count; ++i) {
@@ -88,6 +79,50 @@ void update_range(const StepFactors& f, const Parameter& parameter, int64_t begi
 
 }  // namespace
 
+namespace {
+
+// The moments of all parameters in one piece of a device's memory, each a multiple of 256 bytes.
+class MomentPieces {
+ public:
+  explicit MomentPieces(void* memory) : next_(static_cast<std::byte*>(memory)) {}
+
+  static int64_t padded(int64_t num_bytes) { return round_up<int64_t>(num_bytes, 256); }
+
+  Moments take(const Parameter& parameter, MomentFormat format) {
+    const Shape& shape = parameter.value.shape();
+    if (!is_quantized(parameter, format))
+      return {piece(DType::kF32, shape), piece(DType::kF32, shape), {}, {}};
+    const Shape codes{shape.numel()};
+    const Shape blocks{ceil_div(shape.numel(), kQuantizationBlock)};
+    return {piece(DType::kU8, codes), piece(DType::kU8, codes), piece(DType::kF32, blocks),
+            piece(DType::kF32, blocks)};
+  }
+
+ private:
+  Tensor piece(DType dtype, const Shape& shape) {
+    const int64_t num_bytes = shape.numel() * dtype_bytes(dtype);
+    Tensor tensor(Buffer(next_, num_bytes, [](void*) {}), dtype, shape);
+    next_ += padded(num_bytes);
+    return tensor;
+  }
+
+  std::byte* next_;
+};
+
+int64_t device_moment_bytes(const ParameterSet& set, MomentFormat format) {
+  int64_t bytes = 0;
+  for (const Parameter& parameter : set.parameters) {
+    const int64_t count = parameter.value.numel();
+    bytes += is_quantized(parameter, format)
+                 ? 2 * (MomentPieces::padded(count) +
+                        MomentPieces::padded(4 * ceil_div(count, kQuantizationBlock)))
+                 : 2 * MomentPieces::padded(4 * count);
+  }
+  return bytes;
+}
+
+}  // namespace
+
 std::string_view optimizer_name(MomentFormat format) {
   return format == MomentFormat::kF32 ? "adamw" : "adamw8bit";
 }
@@ -104,6 +139,32 @@ AdamW::AdamW(const ParameterSet& set, const AdamWOptions& options) : options_(op
     }
     moments_.push_back(std::move(moments));
   }
+}
+
+Result<AdamW> AdamW::on(ops::Backend& backend, const ParameterSet& set, const AdamWOptions& options) {
+  if (backend.shares_host_memory()) return AdamW(set, options);
+  AdamW result;
+  result.options_ = options;
+  NF_TRY(result.device_moments_, backend.allocate(device_moment_bytes(set, options.moments)));
+  // Any code times a scale of 0 is 0.
+  backend.fill_zero(result.device_moments_.data(), result.device_moments_.num_bytes());
+  MomentPieces pieces(result.device_moments_.data());
+  std::vector<ops::ParameterSegment> segments;
+  for (const Parameter& parameter : set.parameters) {
+    result.moments_.push_back(pieces.take(parameter, options.moments));
+    Moments& moments = result.moments_.back();
+    segments.push_back({.value = parameter.value,
+                        .grad = parameter.grad,
+                        .copy = parameter.copy,
+                        .m = moments.m.view(),
+                        .v = moments.v.view(),
+                        .m_scale = moments.m_scale.view(),
+                        .v_scale = moments.v_scale.view(),
+                        .weight_decay = parameter.weight_decay});
+  }
+  const ops::MomentCodes codes{DynamicCode::with_sign().values(), DynamicCode::without_sign().values()};
+  NF_TRY(result.device_updates_, ops::make_cuda_parameter_updates(backend, segments, codes));
+  return result;
 }
 
 int64_t AdamW::moment_bytes(const ParameterSet& set, MomentFormat format) {
@@ -126,6 +187,11 @@ void AdamW::update(ParameterSet& set, int64_t step, double rate, double grad_sca
   factors.step_size = static_cast<float>(rate / (1 - std::pow(options_.beta1, t)));
   factors.inverse_sqrt2 = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t)));
   factors.epsilon = static_cast<float>(options_.epsilon);
+  if (device_updates_ != nullptr) {
+    factors.decay = static_cast<float>(1 - rate * options_.weight_decay);
+    device_updates_->adamw(factors);
+    return;
+  }
   for (size_t i = 0; i < set.parameters.size(); ++i) {
     const Parameter& parameter = set.parameters[i];
     factors.decay = parameter.weight_decay ? static_cast<float>(1 - rate * options_.weight_decay) : 1.0f;
@@ -136,7 +202,8 @@ void AdamW::update(ParameterSet& set, int64_t step, double rate, double grad_sca
   }
 }
 
-double gradient_norm(const ParameterSet& set) {
+double AdamW::gradient_norm(const ParameterSet& set) const {
+  if (device_updates_ != nullptr) return std::sqrt(device_updates_->gradient_square_sum());
   double sum = 0;
   for (const Parameter& parameter : set.parameters) {
     const auto* grad = parameter.grad.data<float>();

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
+#include "ops/backend.h"
+#include "ops/parameter_updates.h"
 #include "tensor/buffer.h"
 #include "train/parameters.h"
 
@@ -39,8 +43,8 @@ struct Moments {
   Tensor v_scale;
 };
 
-// AdamW with moments in host memory, f32 or of eight bits, which are decoded for a step and encoded after it:
-// the step itself computes with the f32 values.
+// AdamW with moments beside the values, in host or device memory, f32 or of eight bits, which are decoded for
+// a step and encoded after it: the step itself computes with the f32 values.
 //
 // Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2, in the form of
 // torch.optim.AdamW, with the rate g, t counted from 1:
@@ -50,23 +54,30 @@ struct Moments {
 // Elements are independent of each other, so the bits do not depend on the number of threads.
 class AdamW {
  public:
-  // Moments start at zero. The set's order and shapes must stay as they are.
+  // Moments start at zero. The set's order and shapes must stay as they are; it is in host memory.
   AdamW(const ParameterSet& set, const AdamWOptions& options);
+  // Likewise for a set in the backend's memory, which must outlive the result. kResourceExhausted.
+  [[nodiscard]] static Result<AdamW> on(ops::Backend& backend, const ParameterSet& set,
+                                        const AdamWOptions& options);
 
-  // Step number `step`, from 0, with the gradients times `grad_scale`. Values are in host memory.
+  // Step number `step`, from 0, with the gradients times `grad_scale`. Copies of values are brought up to
+  // date.
   void update(ParameterSet& set, int64_t step, double rate, double grad_scale);
+  // The Euclidean norm of all gradients together, summed in f64 in a fixed order; waits for a device.
+  [[nodiscard]] double gradient_norm(const ParameterSet& set) const;
 
-  // Of each parameter, in the set's order: for saving and resuming.
+  // Of each parameter, in the set's order and beside its value: for saving and resuming.
   [[nodiscard]] std::vector<Moments>& moments() { return moments_; }
 
   [[nodiscard]] static int64_t moment_bytes(const ParameterSet& set, MomentFormat format);
 
  private:
-  AdamWOptions options_;
-  std::vector<Moments> moments_;
-};
+  AdamW() = default;
 
-// The Euclidean norm of all gradients together, summed in f64 in a fixed order.
-[[nodiscard]] double gradient_norm(const ParameterSet& set);
+  AdamWOptions options_;
+  Buffer device_moments_;  // all of them, where they are on a device
+  std::vector<Moments> moments_;
+  std::unique_ptr<ops::ParameterUpdates> device_updates_;  // null: in host memory
+};
 
 }  // namespace nemoforge::train

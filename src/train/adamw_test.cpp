@@ -1,10 +1,12 @@
 #include "train/adamw.h"
 
 #include <cmath>
+#include <cstdlib>
 
 #include <gtest/gtest.h>
 
 #include "base/rng.h"
+#include "ops/device_choice.h"
 #include "train/schedule.h"
 
 namespace nemoforge::train {
@@ -98,10 +100,52 @@ TEST(AdamW, eight_bit_moments_get_as_far_in_a_quarter_of_the_memory) {
   EXPECT_EQ(block_bytes, 2 * 5000 + 2 * 4 * 20 + 8 * 100);
 }
 
+Tensor placed(ops::Backend& backend, const std::vector<float>& values) {
+  const Shape shape{static_cast<int64_t>(values.size())};
+  const int64_t num_bytes = shape.numel() * dtype_bytes(DType::kF32);
+  Tensor tensor(backend.allocate(num_bytes).value(), DType::kF32, shape);
+  backend.upload(values.data(), tensor.view().raw(), num_bytes);
+  return tensor;
+}
+
+// Steps with random gradients, on a device (NEMOFORGE_BACKEND=cuda) and in host memory.
+TEST(AdamW, a_device_updates_as_the_host_does) {
+  const char* wanted = std::getenv("NEMOFORGE_BACKEND");
+  const auto backend =
+      ops::make_backend(ops::parse_device_choice(wanted == nullptr ? "cpu" : wanted).value()).value();
+  for (const MomentFormat format : {MomentFormat::kF32, MomentFormat::kBlock8}) {
+    Rng rng(43);
+    std::vector<float> initial(40001);
+    for (float& value : initial) value = static_cast<float>(rng.normal());
+    OneParameter host(initial, true);
+    Tensor value = placed(*backend, initial);
+    Tensor grad = placed(*backend, host.grad);
+    ParameterSet there = host.set;
+    there.parameters[0].value = value.view();
+    there.parameters[0].grad = grad.view();
+    AdamW on_host(host.set, {.moments = format});
+    AdamW on_device = AdamW::on(*backend, there, {.moments = format}).value();
+    const int64_t num_bytes = value.view().numel() * dtype_bytes(DType::kF32);
+    for (int step = 0; step < 5; ++step) {
+      for (float& element : host.grad) element = static_cast<float>(rng.normal());
+      backend->upload(host.grad.data(), grad.view().raw(), num_bytes);
+      EXPECT_NEAR(on_device.gradient_norm(there), on_host.gradient_norm(host.set), 1e-9);
+      on_host.update(host.set, step, 0.01, 0.5);
+      on_device.update(there, step, 0.01, 0.5);
+    }
+    std::vector<float> values(initial.size());
+    backend->synchronize();
+    backend->download(value.view().raw(), values.data(), num_bytes);
+    // A code that rounds the other way moves an element by a few percent of a step.
+    const float tolerance = format == MomentFormat::kF32 ? 1e-6f : 5e-3f;
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], host.value[i], tolerance) << i;
+  }
+}
+
 TEST(AdamW, gradient_norm_is_that_of_all_parameters_together) {
   OneParameter parameter({0, 0}, false);
   parameter.grad = {3, 4};
-  EXPECT_DOUBLE_EQ(gradient_norm(parameter.set), 5);
+  EXPECT_DOUBLE_EQ(AdamW(parameter.set, {}).gradient_norm(parameter.set), 5);
 }
 
 TEST(Schedule, warms_up_and_decays) {

@@ -13,6 +13,7 @@
 #include "model/config.h"
 #include "model/convert.h"
 #include "model/lora_adapter.h"
+#include "model/model_test_support.h"
 #include "ops/device_choice.h"
 #include "train/merge.h"
 
@@ -21,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+const std::string kTiny = model::golden_folder("tiny");
 
 // Parameters as TrainableModel::lora makes them, for some linear layers, with random values.
 class AdapterFolder : public testing::Test {

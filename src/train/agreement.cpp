@@ -83,8 +83,8 @@ TargetLogits trained_logits(TrainableModel& model) {
 }
 
 Result<ServedModel> ServedModel::load(const std::string& folder, const std::string& lora,
-                                      ops::Backend& backend) {
-  NF_TRY(model::Model model, model::Model::load(folder, DType::kF32, backend));
+                                      ops::Backend& backend, DType dtype) {
+  NF_TRY(model::Model model, model::Model::load(folder, dtype, backend));
   std::unique_ptr<model::LoraAdapter> adapter;
   if (!lora.empty()) {
     NF_TRY(model::LoraAdapter loaded, model::LoraAdapter::load(lora, model.config(), backend));

@@ -40,10 +40,10 @@ using TargetLogits = std::function<Result<std::vector<float>>(const TrainBatch&)
 // answer in prefill pieces, the answer token by token.
 class ServedModel {
  public:
-  // `lora`: folder of an adapter; empty: none. Activations are f32. The backend must outlive the model.
-  // Errors are those of model::Model::load and model::LoraAdapter::load.
+  // `lora`: folder of an adapter; empty: none. Activations are of `dtype`. The backend must outlive the
+  // model. Errors are those of model::Model::load and model::LoraAdapter::load.
   [[nodiscard]] static Result<ServedModel> load(const std::string& folder, const std::string& lora,
-                                                ops::Backend& backend);
+                                                ops::Backend& backend, DType dtype = DType::kF32);
 
   // The logits of a batch of one document. kResourceExhausted where memory does not suffice for its caches.
   [[nodiscard]] Result<std::vector<float>> logits(const TrainBatch& batch);

@@ -36,7 +36,7 @@ struct RunLayer {
 
 ops::KvCacheView take_cache(const PassArgs& args, int64_t num_blocks) {
   const Shape shape{num_blocks, kBlockSize, args.config.kv_size()};
-  return {args.workspace.take(DType::kF32, shape), args.workspace.take(DType::kF32, shape)};
+  return {args.workspace.take(args.dtype, shape), args.workspace.take(args.dtype, shape)};
 }
 
 BatchTensors upload_batch(const PassArgs& args, const TrainBatch& batch) {
@@ -89,7 +89,7 @@ class Pass {
         tensors_(upload_batch(args, batch)),
         adapter_rows_{model::AdapterRows{0, batch.num_rows(), args.adapter}} {
     const int64_t num_layers = args.config.num_hidden_layers();
-    for (int64_t layer = 0; layer <= num_layers; ++layer) residuals_.push_back(take_rows());
+    for (int64_t layer = 0; layer <= num_layers; ++layer) residuals_.push_back(take_rows(DType::kF32));
     kept_.resize(static_cast<size_t>(num_layers));
   }
 
@@ -108,7 +108,7 @@ class Pass {
 
     const model::ForwardContext forward = forward_context(num_layers);
     const BackwardContext context{forward, args_.training, args_.gradients, args_.dropout};
-    const TensorView normed = take_rows();
+    const TensorView normed = take_rows(args_.dtype);
     args_.backend.rms_norm({.x = residuals_.back(),
                             .weight = args_.weights.norm_f,
                             .epsilon = args_.config.layer_norm_epsilon,
@@ -119,7 +119,7 @@ class Pass {
     if (!wants_gradients) return loss;
     const TensorView d_residual = zero_rows(context);  // of the stream before the layer at hand
     norm_backward(residuals_.back(), args_.weights.norm_f, d_normed, d_residual);
-    const TensorView d_out = take_rows();
+    const TensorView d_out = take_rows(args_.dtype);
     for (int64_t layer = num_layers - 1; layer >= 0; --layer) backward_layer(layer, d_out, d_residual);
     const TensorView d_table = args_.gradients.find(args_.weights.embeddings);
     if (d_table) {
@@ -132,11 +132,11 @@ class Pass {
   [[nodiscard]] model::LayerKind kind_of(int64_t layer) const {
     return args_.config.layers[static_cast<size_t>(layer)];
   }
-  [[nodiscard]] TensorView take_rows() const {
-    return args_.workspace.take(DType::kF32, {batch_.num_rows(), args_.config.hidden_size});
+  [[nodiscard]] TensorView take_rows(DType dtype) const {
+    return args_.workspace.take(dtype, {batch_.num_rows(), args_.config.hidden_size});
   }
   [[nodiscard]] TensorView zero_rows(const BackwardContext& context) const {
-    return context.zeros(batch_.num_rows(), args_.config.hidden_size);
+    return context.zeros_f32(batch_.num_rows(), args_.config.hidden_size);
   }
 
   [[nodiscard]] model::ForwardContext forward_context(int64_t layer_idx) const {
@@ -145,7 +145,7 @@ class Pass {
             .config = args_.config,
             .rows = tensors_.rows,
             .workspace = args_.workspace,
-            .dtype = DType::kF32,
+            .dtype = args_.dtype,
             .adapters = args_.adapter == nullptr ? adapters.first(0) : adapters,
             .layer_idx = layer_idx,
             .adapter_input = args_.dropout};
@@ -157,7 +157,7 @@ class Pass {
     return {normed, mix(forward_context(layer), normed)};
   }
   [[nodiscard]] TensorView norm(int64_t layer) const {
-    const TensorView normed = take_rows();
+    const TensorView normed = take_rows(args_.dtype);
     args_.backend.rms_norm({.x = residuals_[static_cast<size_t>(layer)],
                             .weight = args_.weights.layers[static_cast<size_t>(layer)].norm,
                             .epsilon = args_.config.layer_norm_epsilon,

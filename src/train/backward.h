@@ -21,6 +21,7 @@ struct PassArgs {
   ops::Backend& backend;
   ops::TrainingBackend& training;
   const model::ModelConfig& config;
+  DType dtype = DType::kF32;  // of the activations and their gradients
   const model::ModelWeights& weights;
   const model::LoraAdapter* adapter = nullptr;  // null: none
   const GradientMap& gradients;

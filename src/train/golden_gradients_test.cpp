@@ -1,6 +1,7 @@
 // Losses and gradients against transformers and peft on the golden checkpoints, and packing.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <string>
@@ -17,7 +18,11 @@ namespace {
 
 using model::Golden;
 
-constexpr double kLossTolerance = 1e-6;      // relative
+constexpr double kLossTolerance = 1e-6;  // relative
+// Of bf16 gradients and the fp32 ones of the CPU, over the whole model. The ops' own are above 0.9995 (ops/
+// training_backend_test.cpp); here tokens whose experts are nearly tied go to others after rounding, which in
+// these random models many are. Measured on an H100: 0.933 (nano_shaped, 128 experts) to 0.996 (tiny).
+constexpr double kMinCosine = 0.92;
 constexpr double kGradientTolerance = 1e-3;  // relative, in the Euclidean norm of a tensor
 
 // The two rows of train.input_ids as two documents; position t - 1 predicts t where the mask of t is 1.
@@ -48,8 +53,12 @@ int64_t num_targets(const TrainBatch& batch) {
                        [](int32_t target) { return target >= 0; });
 }
 
-std::span<float> values(const TensorView& view) {
-  return {view.data<float>(), static_cast<size_t>(view.numel())};
+// As the host sees them.
+std::vector<float> values(ops::Backend& backend, const ConstTensorView& view) {
+  std::vector<float> result(static_cast<size_t>(view.numel()));
+  backend.synchronize();
+  backend.download(view.raw(), result.data(), view.numel() * dtype_bytes(DType::kF32));
+  return result;
 }
 
 double norm(std::span<const float> vector) {
@@ -58,7 +67,7 @@ double norm(std::span<const float> vector) {
   return std::sqrt(sum);
 }
 
-class GoldenGradients : public testing::TestWithParam<std::tuple<const char*, const char*>> {
+class GoldenGradients : public testing::TestWithParam<std::tuple<const char*, std::string>> {
  protected:
   GoldenGradients()
       : folder_(model::golden_folder(std::get<0>(GetParam()))),
@@ -86,7 +95,8 @@ class GoldenGradients : public testing::TestWithParam<std::tuple<const char*, co
         continue;
       }
       const auto stored = adapter.floats(parameter.name);
-      std::copy(stored.begin(), stored.end(), values(parameter.value).begin());
+      backend_->upload(stored.data(), parameter.value.raw(),
+                       parameter.value.numel() * dtype_bytes(DType::kF32));
     }
     return model;
   }
@@ -115,7 +125,7 @@ class GoldenGradients : public testing::TestWithParam<std::tuple<const char*, co
       ++matched;
       const auto golden = expected.floats(parameter.name);
       std::vector<float> difference(golden.begin(), golden.end());
-      const auto actual = values(parameter.grad);
+      const auto actual = values(*backend_, parameter.grad);
       for (size_t i = 0; i < difference.size(); ++i) difference[i] -= actual[i];
       const double error = norm(difference);
       // Tensors whose gradient nearly vanishes carry the rounding of the others.
@@ -157,7 +167,7 @@ TEST_P(GoldenGradients, packed_documents_have_the_losses_and_gradients_of_lone_o
   const LossSum packed = model.accumulate_gradients(batch_, 1).value();
   std::vector<std::vector<float>> expected;
   for (const Parameter& parameter : model.parameters().parameters) {
-    const auto grad = values(parameter.grad);
+    const auto grad = values(*backend_, parameter.grad);
     expected.emplace_back(grad.begin(), grad.end());
   }
   model.zero_gradients();
@@ -165,15 +175,22 @@ TEST_P(GoldenGradients, packed_documents_have_the_losses_and_gradients_of_lone_o
   for (size_t document = 0; document < 2; ++document) {
     loss += model.accumulate_gradients(document_of(batch_, document), 1).value().loss;
   }
-  EXPECT_DOUBLE_EQ(loss, packed.loss);
+  // A library that chooses its kernel by the number of rows rounds differently.
+  const bool invariant = backend_->batch_invariant();
+  if (invariant) {
+    EXPECT_DOUBLE_EQ(loss, packed.loss);
+  } else {
+    EXPECT_NEAR(loss, packed.loss, 1e-6 * packed.loss);
+  }
   double total = 0;
   for (const auto& grad : expected) total = std::max(total, norm(grad));
   for (size_t i = 0; i < expected.size(); ++i) {
     const Parameter& parameter = model.parameters().parameters[i];
-    const auto grad = values(parameter.grad);
+    const auto grad = values(*backend_, parameter.grad);
     std::vector<float> difference(grad.begin(), grad.end());
     for (size_t j = 0; j < difference.size(); ++j) difference[j] -= expected[i][j];
-    EXPECT_LE(norm(difference), 1e-5 * norm(expected[i]) + 1e-7 * total) << parameter.name;
+    EXPECT_LE(norm(difference), (invariant ? 1e-5 : 1e-4) * norm(expected[i]) + 1e-7 * total)
+        << parameter.name;
   }
 }
 
@@ -198,7 +215,7 @@ TEST_P(GoldenGradients, the_same_pass_twice_gives_the_same_bits) {
     ASSERT_TRUE(model.accumulate_gradients(batch_, 1));
     std::vector<float> all;
     for (const Parameter& parameter : model.parameters().parameters) {
-      const auto grad = values(parameter.grad);
+      const auto grad = values(*backend_, parameter.grad);
       all.insert(all.end(), grad.begin(), grad.end());
     }
     if (pass == 0) first = all;
@@ -220,17 +237,65 @@ TEST_P(GoldenGradients, rejects_a_batch_that_is_out_of_range) {
   EXPECT_FALSE(model.evaluate(bad_ends));
 }
 
-std::string name_of(const testing::TestParamInfo<std::tuple<const char*, const char*>>& info) {
+// Those of a device, whose activations are bf16, against the CPU's, whose are f32.
+double cosine_of_gradients(TrainableModel& model, TrainableModel& exact) {
+  double product = 0;
+  double square = 0;
+  double exact_square = 0;
+  for (size_t i = 0; i < model.parameters().parameters.size(); ++i) {
+    const auto grad = values(model.backend(), model.parameters().parameters[i].grad);
+    const auto expected = values(exact.backend(), exact.parameters().parameters[i].grad);
+    for (size_t j = 0; j < grad.size(); ++j) {
+      product += static_cast<double>(grad[j]) * static_cast<double>(expected[j]);
+      square += static_cast<double>(grad[j]) * static_cast<double>(grad[j]);
+      exact_square += static_cast<double>(expected[j]) * static_cast<double>(expected[j]);
+    }
+  }
+  return product / std::sqrt(square * exact_square);
+}
+
+TEST_P(GoldenGradients, bf16_points_where_fp32_does) {
+  if (backend_->shares_host_memory()) return;  // the CPU trains in f32 alone
+  const auto cpu = model::backend_named("cpu");
+  const float scale = 1 / static_cast<float>(num_targets(batch_));
+  const auto load = [&](ops::Backend& backend, DType dtype) {
+    return model::Weights::load(folder_, config_, dtype, backend).value();
+  };
+  LoraOptions options;
+  options.rank = 4;
+  for (const bool is_full : {true, false}) {
+    SCOPED_TRACE(is_full ? "full" : "lora");
+    const auto make = [&](ops::Backend& backend, DType dtype) {
+      return is_full ? TrainableModel::full(config_, load(backend, DType::kF32), backend, dtype).value()
+                     : TrainableModel::lora(config_, load(backend, dtype), options, backend, dtype).value();
+    };
+    TrainableModel model = make(*backend_, DType::kBF16);
+    TrainableModel exact = make(*cpu, DType::kF32);
+    const LossSum sum = model.accumulate_gradients(batch_, scale).value();
+    const LossSum exact_sum = exact.accumulate_gradients(batch_, scale).value();
+    EXPECT_NEAR(sum.loss, exact_sum.loss, 0.01 * exact_sum.loss);
+    EXPECT_GT(cosine_of_gradients(model, exact), kMinCosine);
+  }
+}
+
+std::string name_of(const testing::TestParamInfo<std::tuple<const char*, std::string>>& info) {
   return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+}
+
+// NEMOFORGE_BACKEND=cuda runs them on the GPU alone.
+std::string backend_under_test() {
+  const char* wanted = std::getenv("NEMOFORGE_BACKEND");
+  return wanted != nullptr && std::string(wanted) == "cuda" ? "cuda" : "cpu";
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenGradients,
                          testing::Combine(testing::Values("tiny", "nano_shaped", "grouped_router"),
-                                          testing::Values("cpu")),
+                                          testing::Values(backend_under_test())),
                          name_of);
 // Naive loops: the smallest one will do.
 INSTANTIATE_TEST_SUITE_P(Reference, GoldenGradients,
-                         testing::Combine(testing::Values("tiny"), testing::Values("reference")), name_of);
+                         testing::Combine(testing::Values("tiny"), testing::Values(std::string("reference"))),
+                         name_of);
 
 }  // namespace
 }  // namespace nemoforge::train

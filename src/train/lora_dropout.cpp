@@ -22,8 +22,8 @@ ops::DropoutMask LoraDropout::mask(int64_t layer_idx, model::LoraTarget target) 
 
 ConstTensorView LoraDropout::apply(const model::ForwardContext& context, model::LoraTarget target,
                                    const ConstTensorView& x) const {
-  const TensorView dropped = context.workspace.take(DType::kF32, x.shape());
-  context.backend.fill_zero(dropped.raw(), dropped.numel() * dtype_bytes(DType::kF32));
+  const TensorView dropped = context.workspace.take(x.dtype(), x.shape());
+  context.backend.fill_zero(dropped.raw(), dropped.numel() * dtype_bytes(x.dtype()));
   training_->dropout({.x = x, .mask = mask(context.layer_idx, target), .out = dropped});
   return dropped;
 }

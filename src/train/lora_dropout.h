@@ -25,7 +25,7 @@ class LoraDropout final : public model::AdapterInput {
   [[nodiscard]] ConstTensorView apply(const model::ForwardContext& context, model::LoraTarget target,
                                       const ConstTensorView& x) const override;
 
-  // d_x += the gradient of the input, from that of what apply() returned; both [rows, in_features] f32.
+  // d_x += the gradient of the input, from that of what apply() returned; both [rows, in_features].
   void add_gradient(int64_t layer_idx, model::LoraTarget target, const ConstTensorView& d_dropped,
                     const TensorView& d_x) const;
 

@@ -9,13 +9,14 @@
 
 #include "base/rng.h"
 #include "model/config.h"
+#include "model/model_test_support.h"
 #include "ops/device_choice.h"
 #include "train/trainable_model.h"
 
 namespace nemoforge::train {
 namespace {
 
-const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+const std::string kTiny = model::golden_folder("tiny");
 
 std::span<float> values(const TensorView& view) {
   return {view.data<float>(), static_cast<size_t>(view.numel())};

@@ -22,11 +22,11 @@ void show_logits(const BackwardContext& context, std::span<const int32_t> rows, 
   tap(rows, values);
 }
 
-// The losses of some rows.
-std::vector<float> piece_loss(const BackwardContext& context, const ops::LinearWeight& lm_head,
-                              const ConstTensorView& hidden_states, std::span<const int32_t> rows,
-                              std::span<const int32_t> targets, float scale,
-                              const TensorView& d_hidden_states, const LogitsTap& tap) {
+// The losses of some rows, written to `losses` on the device.
+void piece_loss(const BackwardContext& context, const ops::LinearWeight& lm_head,
+                const ConstTensorView& hidden_states, std::span<const int32_t> rows,
+                std::span<const int32_t> targets, float scale, const TensorView& losses,
+                const TensorView& d_hidden_states, const LogitsTap& tap) {
   ops::Backend& backend = context.forward.backend;
   model::Workspace& workspace = context.forward.workspace;
   const model::Workspace::Scope scope(workspace);
@@ -34,33 +34,28 @@ std::vector<float> piece_loss(const BackwardContext& context, const ops::LinearW
   const int64_t hidden_size = hidden_states.size(1);
   const TensorView row_ids = upload_indices(context, rows);
   const TensorView target_ids = upload_indices(context, targets);
-  const TensorView x = workspace.take(DType::kF32, {count, hidden_size});
+  const TensorView x = workspace.take(context.forward.dtype, {count, hidden_size});
   backend.embedding({.ids = row_ids, .table = hidden_states, .out = x});  // gathers the rows
   const TensorView logits = workspace.take(DType::kF32, {count, lm_head.out_features()});
   backend.linear({.x = x, .weight = &lm_head, .num_decode_rows = 0, .out = logits});
   if (tap) show_logits(context, rows, logits, tap);
-  const TensorView losses = workspace.take(DType::kF32, {count});
   const bool wants_gradients = static_cast<bool>(d_hidden_states);
-  context.training.cross_entropy({.logits = logits,
-                                  .targets = target_ids,
-                                  .scale = scale,
-                                  .losses = losses,
-                                  .d_logits = wants_gradients ? logits : TensorView()});
-  if (wants_gradients) {
-    const TensorView d_x = context.zeros(count, hidden_size);
-    context.training.linear_backward({.x = x,
-                                      .weight = &lm_head,
-                                      .d_out = logits,
-                                      .d_x = d_x,
-                                      .d_weight = context.gradients.find(lm_head.weight),
-                                      .d_bias = {}});
-    // The backward of the gather.
-    context.training.embedding_backward({.ids = row_ids, .d_out = d_x, .d_table = d_hidden_states});
+  TensorView d_logits = wants_gradients ? logits : TensorView();
+  if (wants_gradients && context.forward.dtype != DType::kF32) {
+    d_logits = workspace.take(context.forward.dtype, logits.shape());
   }
-  std::vector<float> values(rows.size());
-  backend.synchronize();
-  backend.download(losses.raw(), values.data(), count * dtype_bytes(DType::kF32));
-  return values;
+  context.training.cross_entropy(
+      {.logits = logits, .targets = target_ids, .scale = scale, .losses = losses, .d_logits = d_logits});
+  if (!wants_gradients) return;
+  const TensorView d_x = context.zeros_f32(count, hidden_size);
+  context.training.linear_backward({.x = x,
+                                    .weight = &lm_head,
+                                    .d_out = d_logits,
+                                    .d_x = d_x,
+                                    .d_weight = context.gradients.find(lm_head.weight),
+                                    .d_bias = {}});
+  // The backward of the gather.
+  context.training.embedding_backward({.ids = row_ids, .d_out = d_x, .d_table = d_hidden_states});
 }
 
 }  // namespace
@@ -76,18 +71,24 @@ LossSum head_loss(const BackwardContext& context, const ops::LinearWeight& lm_he
     wanted.push_back(targets[row]);
   }
   LossSum sum;
+  if (rows.empty()) return sum;
+  ops::Backend& backend = context.forward.backend;
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  const TensorView losses = context.forward.workspace.take(DType::kF32, {num_rows});
   const int64_t row_bytes = lm_head.out_features() * dtype_bytes(DType::kF32);
-  const auto piece_rows = static_cast<size_t>(std::max<int64_t>(1, kLogitBytes / row_bytes));
+  const auto piece_rows = static_cast<size_t>(std::max<int64_t>(1, logit_bytes(backend) / row_bytes));
   for (size_t begin = 0; begin < rows.size(); begin += piece_rows) {
     const size_t count = std::min(piece_rows, rows.size() - begin);
-    const auto piece = std::span(rows).subspan(begin, count);
-    const std::vector<float> losses =
-        piece_loss(context, lm_head, hidden_states, piece, std::span(wanted).subspan(begin, count), scale,
-                   d_hidden_states, tap);
-    for (size_t i = 0; i < count; ++i) {
-      sum.loss += static_cast<double>(losses[i]);
-      if (!token_losses.empty()) token_losses[static_cast<size_t>(piece[i])] = losses[i];
-    }
+    piece_loss(context, lm_head, hidden_states, std::span(rows).subspan(begin, count),
+               std::span(wanted).subspan(begin, count), scale,
+               losses.rows(static_cast<int64_t>(begin), static_cast<int64_t>(count)), d_hidden_states, tap);
+  }
+  std::vector<float> values(rows.size());
+  backend.synchronize();
+  backend.download(losses.raw(), values.data(), num_rows * dtype_bytes(DType::kF32));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    sum.loss += static_cast<double>(values[i]);
+    if (!token_losses.empty()) token_losses[static_cast<size_t>(rows[i])] = values[i];
   }
   sum.num_targets = static_cast<int64_t>(rows.size());
   return sum;

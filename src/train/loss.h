@@ -10,8 +10,11 @@
 
 namespace nemoforge::train {
 
-// Bytes of the logits of a piece.
-constexpr int64_t kLogitBytes = int64_t{64} << 20;
+// Bytes of the logits of a piece: in a cache's reach on the CPU; on a device, enough rows for its matrix
+// products.
+[[nodiscard]] inline int64_t logit_bytes(const ops::Backend& backend) {
+  return int64_t{backend.shares_host_memory() ? 64 : 256} << 20;
+}
 
 // Cross-entropy of the rows with a target. hidden_states [num_rows, hidden_size]: after the final norm.
 // d_hidden_states (like it, f32, zeros) gets scale * its gradient, and so do the head's weights; where it is

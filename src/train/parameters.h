@@ -28,13 +28,14 @@ constexpr size_t kNumModuleClasses = 9;
 // "embeddings", "mamba", "attention", "router", "experts", "shared experts", "mlp", "norms", "head".
 [[nodiscard]] std::string_view module_class_name(ModuleClass module_class);
 
-// Both views are contiguous f32 in the backend's memory and stay where they are as long as the model lives.
+// Views are contiguous f32 in the backend's memory and stay where they are as long as the model lives.
 struct Parameter {
   std::string
       name;  // as the checkpoint ("backbone.layers.0.mixer.in_proj.weight") or PEFT's adapter spells it
   ModuleClass module_class = ModuleClass::kEmbeddings;
   TensorView value;           // in the shape that the file has
   TensorView grad;            // like value
+  TensorView copy;            // bf16 like value: what is computed with in its place; absent for none
   bool weight_decay = false;  // matrices, but not embeddings, norms, biases and state-space parameters
 };
 

@@ -5,8 +5,6 @@
 namespace nemoforge::train {
 namespace {
 
-constexpr int64_t kElementBytes = 4;  // f32, and the i32 of the router
-
 // Elements that the mixers of model/layers take from the workspace, and the normed input.
 int64_t mixer_elements(const model::ModelConfig& config, model::LayerKind kind) {
   const int64_t hidden = config.hidden_size;
@@ -102,10 +100,10 @@ Result<Recomputation> parse_recomputation(const std::vector<std::string>& kinds)
 }
 
 int64_t activation_bytes_per_row(const model::ModelConfig& config, model::LayerKind kind,
-                                 const LoraOptions* lora) {
+                                 const LoraOptions* lora, DType dtype) {
   int64_t elements = mixer_elements(config, kind);
   if (lora != nullptr && lora->dropout > 0) elements += adapter_input_elements(config, kind, lora->targets);
-  return kElementBytes * elements;
+  return dtype_bytes(dtype) * elements;
 }
 
 }  // namespace nemoforge::train

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "tensor/dtype.h"
 
 namespace nemoforge::train {
 
@@ -31,10 +32,10 @@ struct Recomputation {
 // "mamba", "moe", "attention", "mlp".
 [[nodiscard]] std::string layer_kind_name(model::LayerKind kind);
 
-// Bytes of the activations of one layer of this kind, f32, for a row: what it takes to keep them, and what a
-// layer that runs again takes for as long as it runs. `lora` is null for full training; dropout keeps a copy
-// of the input of every adapter.
+// Bytes of the activations of one layer of this kind, all counted as `dtype`, for a row: what it takes to
+// keep them, and what a layer that runs again takes for as long as it runs (its gradients take as much).
+// `lora` is null for full training; dropout keeps a copy of the input of every adapter.
 [[nodiscard]] int64_t activation_bytes_per_row(const model::ModelConfig& config, model::LayerKind kind,
-                                               const LoraOptions* lora);
+                                               const LoraOptions* lora, DType dtype = DType::kF32);
 
 }  // namespace nemoforge::train

@@ -1,12 +1,12 @@
 #include "train/run_state.h"
 
-#include <cstring>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "train/host_copies.h"
 
 namespace nemoforge::train {
 namespace {
@@ -15,7 +15,8 @@ using io::Json;
 
 constexpr const char* kProgressKey = "nemoforge_run";
 
-Status restore(const io::SafetensorsFile& file, const std::string& name, const TensorView& target) {
+Status restore(const io::SafetensorsFile& file, ops::Backend& backend, const std::string& name,
+               const TensorView& target) {
   NF_TRY(const ConstTensorView stored, file.find(name));
   if (stored.dtype() != target.dtype() || !(stored.shape() == target.shape())) {
     return error(ErrorCode::kInvalidData,
@@ -23,7 +24,7 @@ Status restore(const io::SafetensorsFile& file, const std::string& name, const T
                      " " + stored.shape().to_string() + ", the run has " +
                      std::string(dtype_name(target.dtype())) + " " + target.shape().to_string());
   }
-  std::memcpy(target.raw(), stored.raw(), static_cast<size_t>(target.numel() * dtype_bytes(target.dtype())));
+  backend.upload(stored.raw(), target.raw(), target.numel() * dtype_bytes(target.dtype()));
   return {};
 }
 
@@ -61,12 +62,13 @@ Status check_settings(const std::string& path, const std::string& stored_text, c
 
 }  // namespace
 
-Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& optimizer,
-                       const RunProgress& progress) {
+Status write_run_state(const std::string& path, ops::Backend& backend, const ParameterSet& set,
+                       AdamW& optimizer, const RunProgress& progress) {
+  HostCopies copies(backend);
   std::vector<io::NamedTensor> tensors;
   for (size_t i = 0; i < set.parameters.size(); ++i) {
     for (const StateTensor& tensor : state_of(set.parameters[i], optimizer.moments()[i])) {
-      tensors.push_back({tensor.name, tensor.view});
+      tensors.push_back({tensor.name, copies.of(tensor.view)});
     }
   }
   const Json json = {{"num_steps_done", progress.num_steps_done},
@@ -76,8 +78,8 @@ Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& 
   return io::write_safetensors(path, tensors, {{kProgressKey, io::dump_json(json)}});
 }
 
-Result<RunProgress> read_run_state(const std::string& path, ParameterSet& set, AdamW& optimizer,
-                                   const std::string& settings) {
+Result<RunProgress> read_run_state(const std::string& path, ops::Backend& backend, ParameterSet& set,
+                                   AdamW& optimizer, const std::string& settings) {
   NF_TRY(const io::SafetensorsFile file, io::SafetensorsFile::open(path));
   const auto found = file.metadata().find(kProgressKey);
   if (found == file.metadata().end()) {
@@ -97,7 +99,7 @@ Result<RunProgress> read_run_state(const std::string& path, ParameterSet& set, A
   NF_RETURN_IF_ERROR(check_settings(path, progress.settings, settings));
   for (size_t i = 0; i < set.parameters.size(); ++i) {
     for (const StateTensor& tensor : state_of(set.parameters[i], optimizer.moments()[i])) {
-      NF_RETURN_IF_ERROR(restore(file, tensor.name, tensor.view));
+      NF_RETURN_IF_ERROR(restore(file, backend, tensor.name, tensor.view));
     }
   }
   return progress;

@@ -19,15 +19,17 @@ struct RunProgress {
   std::string settings;         // the settings that the bits depend on, as JSON
 };
 
-// One safetensors file that appears whole or not at all: "value/NAME", "m/NAME" and "v/NAME" of every
-// parameter, "m_scale/NAME" and "v_scale/NAME" where moments are quantized, and the progress as metadata.
-[[nodiscard]] Status write_run_state(const std::string& path, const ParameterSet& set, AdamW& optimizer,
-                                     const RunProgress& progress);
+// `backend`: in whose memory values and moments are. One safetensors file that appears whole or not at all:
+// "value/NAME", "m/NAME" and "v/NAME" of every parameter, "m_scale/NAME" and "v_scale/NAME" where moments are
+// quantized, and the progress as metadata.
+[[nodiscard]] Status write_run_state(const std::string& path, ops::Backend& backend, const ParameterSet& set,
+                                     AdamW& optimizer, const RunProgress& progress);
 
 // Puts values and moments back. kNotFound where there is no file; kInvalidArgument where it was written with
 // other settings than `settings` (the message names the first that differs); kInvalidData where it does not
 // fit the parameters.
-[[nodiscard]] Result<RunProgress> read_run_state(const std::string& path, ParameterSet& set, AdamW& optimizer,
+[[nodiscard]] Result<RunProgress> read_run_state(const std::string& path, ops::Backend& backend,
+                                                 ParameterSet& set, AdamW& optimizer,
                                                  const std::string& settings);
 
 }  // namespace nemoforge::train

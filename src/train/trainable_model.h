@@ -50,17 +50,20 @@ struct FrozenTensor {
 // Move-only. Not for several threads at once.
 class TrainableModel {
  public:
+  // `dtype` is that of the activations and their gradients: f32, or bf16 on a device.
+  //
   // All weights train, but for the router's correction bias: they are copied to f32 master weights, which are
-  // also what is computed with. The backend must outlive the model. kUnsupported where the backend has no
-  // training ops, kResourceExhausted where memory does not suffice.
+  // also what is computed with, but that linear layers and the embeddings compute with bf16 copies of them
+  // where dtype is bf16. The backend must outlive the model. kUnsupported where the backend has no training
+  // ops or no bf16, kResourceExhausted where memory does not suffice.
   [[nodiscard]] static Result<TrainableModel> full(const model::ModelConfig& config, model::Weights weights,
-                                                   ops::Backend& backend);
+                                                   ops::Backend& backend, DType dtype = DType::kF32);
 
   // As full, with weights drawn as transformers initialises a new model (initial_weights.h): they depend on
   // the arguments alone.
   [[nodiscard]] static Result<TrainableModel> initial(const model::ModelConfig& config,
                                                       const Initialisation& initialisation, uint64_t seed,
-                                                      ops::Backend& backend);
+                                                      ops::Backend& backend, DType dtype = DType::kF32);
 
   // A new adapter trains on frozen weights, which keep their stored element types: A uniform in
   // +-1 / sqrt(in_features) (PEFT's Kaiming initialisation with a = sqrt(5)), B zero. Parameters have PEFT's
@@ -68,7 +71,8 @@ class TrainableModel {
   // above; kInvalidArgument where the rank is not positive, the dropout not in [0, 1), or the model has none
   // of the targets.
   [[nodiscard]] static Result<TrainableModel> lora(const model::ModelConfig& config, model::Weights weights,
-                                                   const LoraOptions& options, ops::Backend& backend);
+                                                   const LoraOptions& options, ops::Backend& backend,
+                                                   DType dtype = DType::kF32);
 
   TrainableModel(TrainableModel&&) noexcept;
   TrainableModel& operator=(TrainableModel&&) noexcept;
@@ -83,8 +87,11 @@ class TrainableModel {
   // Likewise, each row's: [num_rows], 0 where it has no target.
   [[nodiscard]] Result<std::vector<float>> token_losses(const TrainBatch& batch);
   void zero_gradients();
+  // After values were overwritten from outside, not by AdamW::update: brings the copies up to date.
+  void values_changed();
 
-  // Values may be overwritten between passes (by an optimizer, by resuming a run).
+  // Values may be overwritten between passes (by an optimizer, by resuming a run: values_changed). In the
+  // memory of the backend.
   [[nodiscard]] ParameterSet& parameters();
   // full: what the checkpoint has beside the parameters. lora: empty.
   [[nodiscard]] const std::vector<FrozenTensor>& frozen() const;
@@ -98,6 +105,7 @@ class TrainableModel {
   [[nodiscard]] Recomputation& recomputation();
   // Memory held for activations.
   [[nodiscard]] int64_t workspace_bytes() const;
+  [[nodiscard]] DType dtype() const;
 
  private:
   struct State;

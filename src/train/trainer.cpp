@@ -85,13 +85,13 @@ class StepPlans {
 class Trainer {
  public:
   Trainer(TrainableModel& model, const SftDataset& training, const SftDataset* evaluation,
-          TrainerOptions options, const TrainerEvents& events)
+          TrainerOptions options, AdamW optimizer, const TrainerEvents& events)
       : model_(model),
         training_(training),
         evaluation_(evaluation),
         options_(std::move(options)),
         events_(events),
-        optimizer_(model.parameters(), options_.adamw),
+        optimizer_(std::move(optimizer)),
         plans_(training.documents, options_.packing) {
     report_.num_steps = options_.schedule.num_steps;
   }
@@ -99,8 +99,9 @@ class Trainer {
   Result<TrainingReport> run(bool resume) {
     NF_TRY(progress_.settings, effective_settings(options_, training_));
     if (resume && std::filesystem::exists(options_.state_path)) {
-      NF_TRY(progress_,
-             read_run_state(options_.state_path, model_.parameters(), optimizer_, progress_.settings));
+      NF_TRY(progress_, read_run_state(options_.state_path, model_.backend(), model_.parameters(), optimizer_,
+                                       progress_.settings));
+      model_.values_changed();
     }
     if (events_.begin) NF_RETURN_IF_ERROR(events_.begin(progress_.num_steps_done));
     NF_RETURN_IF_ERROR(evaluate());
@@ -127,7 +128,8 @@ class Trainer {
   }
 
   Status save() {
-    NF_RETURN_IF_ERROR(write_run_state(options_.state_path, model_.parameters(), optimizer_, progress_));
+    NF_RETURN_IF_ERROR(
+        write_run_state(options_.state_path, model_.backend(), model_.parameters(), optimizer_, progress_));
     if (events_.saved) events_.saved(progress_.num_steps_done);
     return {};
   }
@@ -161,7 +163,7 @@ class Trainer {
     const StepPlan& plan = plans_.at(report.step);
     report.epoch = plans_.epoch();
     NF_RETURN_IF_ERROR(accumulate(plan, report));
-    report.grad_norm = gradient_norm(model_.parameters());
+    report.grad_norm = optimizer_.gradient_norm(model_.parameters());
     NF_RETURN_IF_ERROR(check_health(report));
     report.learning_rate = options_.schedule.rate(report.step);
     const bool clips = options_.max_grad_norm > 0 && report.grad_norm > options_.max_grad_norm;
@@ -240,12 +242,10 @@ int64_t count_steps(const std::vector<SftDocument>& documents, const TrainerOpti
 
 Result<TrainingReport> train(TrainableModel& model, const SftDataset& training, const SftDataset* evaluation,
                              const TrainerOptions& options, bool resume, const TrainerEvents& events) {
-  if (!model.backend().shares_host_memory()) {
-    return error(ErrorCode::kUnsupported, "training runs on the CPU only so far", "give --device cpu");
-  }
   TrainerOptions effective = options;
   effective.schedule.num_steps = count_steps(training.documents, options);
-  return Trainer(model, training, evaluation, std::move(effective), events).run(resume);
+  NF_TRY(AdamW optimizer, AdamW::on(model.backend(), model.parameters(), options.adamw));
+  return Trainer(model, training, evaluation, std::move(effective), std::move(optimizer), events).run(resume);
 }
 
 }  // namespace nemoforge::train

@@ -1,7 +1,10 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <span>
 
 #include <gtest/gtest.h>
 
@@ -9,6 +12,7 @@
 #include "base/temporary_folder.h"
 #include "io/file.h"
 #include "model/config.h"
+#include "model/model_test_support.h"
 #include "ops/device_choice.h"
 #include "train/metrics.h"
 
@@ -17,7 +21,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kTiny = NEMOFORGE_SOURCE_DIR "/tests/golden/tiny";
+const std::string kTiny = model::golden_folder("tiny");
+
+// NEMOFORGE_BACKEND=cuda runs these tests on the GPU.
+std::unique_ptr<ops::Backend> backend_under_test() {
+  const char* wanted = std::getenv("NEMOFORGE_BACKEND");
+  return ops::make_backend(ops::parse_device_choice(wanted == nullptr ? "cpu" : wanted).value()).value();
+}
+
+// Changes a value wherever it is.
+void rewrite(ops::Backend& backend, const TensorView& value,
+             const std::function<void(std::span<float>)>& change) {
+  std::vector<float> values(static_cast<size_t>(value.numel()));
+  const int64_t num_bytes = value.numel() * dtype_bytes(DType::kF32);
+  backend.synchronize();
+  backend.download(value.raw(), values.data(), num_bytes);
+  change(values);
+  backend.upload(values.data(), value.raw(), num_bytes);
+}
 
 // A run on the tiny golden checkpoint and random documents.
 class TrainerTest : public testing::Test {
@@ -45,18 +66,20 @@ class TrainerTest : public testing::Test {
     data_.hash = "hash";
   }
 
-  Result<TrainableModel> lora() {
-    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
+  Result<TrainableModel> lora() { return lora_on(*backend_, DType::kF32); }
+  Result<TrainableModel> lora_on(ops::Backend& backend, DType dtype) {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, dtype, backend));
     LoraOptions options;
     options.rank = 4;
     options.alpha = 8;
     options.seed = 1;
     options.dropout = dropout_;
-    return TrainableModel::lora(config_, std::move(weights), options, *backend_);
+    return TrainableModel::lora(config_, std::move(weights), options, backend, dtype);
   }
-  Result<TrainableModel> full() {
-    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, *backend_));
-    return TrainableModel::full(config_, std::move(weights), *backend_);
+  Result<TrainableModel> full() { return full_on(*backend_, DType::kF32); }
+  Result<TrainableModel> full_on(ops::Backend& backend, DType dtype) {
+    NF_TRY(model::Weights weights, model::Weights::load(kTiny, config_, DType::kF32, backend));
+    return TrainableModel::full(config_, std::move(weights), backend, dtype);
   }
 
   // Trains a fresh model and collects the losses of its steps; stops before step `stop_at`.
@@ -86,7 +109,7 @@ class TrainerTest : public testing::Test {
   TemporaryFolder temporary_ = TemporaryFolder::create().value();
   std::string folder_ = temporary_.path("trainer");
   model::ModelConfig config_ = model::load_model_config(kTiny).value();
-  std::unique_ptr<ops::Backend> backend_ = ops::make_backend(ops::DeviceChoice::kCpu).value();
+  std::unique_ptr<ops::Backend> backend_ = backend_under_test();
   TrainerOptions options_;
   double dropout_ = 0;
   SftDataset data_;
@@ -135,7 +158,8 @@ TEST_F(TrainerTest, eight_bit_moments_resume_bit_for_bit_and_learn_like_those_of
   EXPECT_EQ(whole, broken);
   ASSERT_EQ(whole.size(), f32.size());
   EXPECT_NE(whole, f32);
-  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(whole[i], f32[i], 0.02 * f32[i]) << i;
+  // On the CPU within 2%, on an H100, whose f32 sums have another order, 3% once.
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(whole[i], f32[i], 0.05 * f32[i]) << i;
 }
 
 TEST_F(TrainerTest, learns_its_data_by_heart) {
@@ -145,6 +169,30 @@ TEST_F(TrainerTest, learns_its_data_by_heart) {
     options_.schedule.learning_rate = is_full ? 3e-3 : 2e-2;
     const std::vector<double> course = losses(is_full ? full() : lora());
     EXPECT_LT(course.back(), 0.7 * course.front()) << (is_full ? "full" : "lora");
+  }
+}
+
+// The same data and seeds: a device's course is that of the CPU.
+TEST_F(TrainerTest, a_device_learns_as_the_cpu_does) {
+  const auto cpu = ops::make_backend(ops::DeviceChoice::kCpu).value();
+  options_.num_epochs = 8;
+  for (const bool is_full : {false, true}) {
+    SCOPED_TRACE(is_full ? "full" : "lora");
+    const auto course = [&](ops::Backend& backend, DType dtype) {
+      fs::remove(options_.state_path);
+      return losses(is_full ? full_on(backend, dtype) : lora_on(backend, dtype));
+    };
+    const std::vector<double> expected = course(*cpu, DType::kF32);
+    EXPECT_LT(expected.back(), expected.front());
+    const auto expect_near = [&](const std::vector<double>& actual, double tolerance) {
+      ASSERT_EQ(actual.size(), expected.size());
+      for (size_t i = 0; i < actual.size(); ++i) {
+        EXPECT_NEAR(actual[i], expected[i], tolerance * expected[i]) << "step " << i;
+      }
+    };
+    expect_near(course(*backend_, DType::kF32), 1e-3);
+    // Rounding sends some tokens to other experts, and the courses of a random model drift apart.
+    if (!backend_->shares_host_memory()) expect_near(course(*backend_, DType::kBF16), 0.25);
   }
 }
 
@@ -175,7 +223,8 @@ TEST_F(TrainerTest, resuming_with_other_settings_names_the_difference) {
 TEST_F(TrainerTest, a_loss_that_is_not_finite_stops_the_run) {
   auto model = lora();
   ASSERT_TRUE(model.has_value());
-  model->parameters().parameters.front().value.data<float>()[0] = std::nanf("");
+  rewrite(*backend_, model->parameters().parameters.front().value,
+          [](std::span<float> values) { values[0] = std::nanf(""); });
   const auto report = train(*model, data_, nullptr, options_, false, {});
   ASSERT_FALSE(report.has_value());
   EXPECT_NE(report.error().message.find("step 0: the "), std::string::npos) << report.error().message;
@@ -191,8 +240,9 @@ TEST_F(TrainerTest, a_loss_that_grows_to_several_times_the_first_stops_the_run) 
   // Logits three times as large after every step: wrong tokens become certain.
   TrainerEvents events;
   events.step = [&](const StepReport& /*report*/) -> Status {
-    const TensorView last = model->parameters().parameters.back().value;
-    for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] *= 3;
+    rewrite(*backend_, model->parameters().parameters.back().value, [](std::span<float> values) {
+      for (float& value : values) value *= 3;
+    });
     return {};
   };
   const auto report = train(*model, data_, nullptr, options_, false, events);

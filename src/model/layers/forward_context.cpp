@@ -14,17 +14,17 @@ void run_linear(const ForwardContext& context, const ConstTensorView& x, const o
     const ops::LoraWeight* pair = range.adapter->find(context.layer_idx, target);
     if (pair != nullptr) runs.push_back({range.begin, range.end, pair});
   }
-  add_adapters(context, x, target, runs, out);
+  add_adapters(context, x, target, runs, {}, out);
 }
 
 }  // namespace
 
 void add_adapters(const ForwardContext& context, const ConstTensorView& x, LoraTarget target,
-                  std::span<const ops::LoraRun> runs, const TensorView& out) {
+                  std::span<const ops::LoraRun> runs, const ConstTensorView& offsets, const TensorView& out) {
   if (runs.empty()) return;
   const ConstTensorView adapter_x =
       context.adapter_input == nullptr ? x : context.adapter_input->apply(context, target, x);
-  context.backend.lora_add({.x = adapter_x, .runs = runs, .out = out});
+  context.backend.lora_add({.x = adapter_x, .runs = runs, .offsets = offsets, .out = out});
 }
 
 TensorView linear(const ForwardContext& context, const ConstTensorView& x, const ops::LinearWeight& weight,

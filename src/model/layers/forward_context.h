@@ -58,9 +58,10 @@ struct ForwardContext {
   }
 };
 
-// out += the terms of the adapters whose runs of rows these are, if there are any.
+// out += the terms of the adapters whose runs of rows these are, if there are any; `offsets` as of
+// LoraAddArgs.
 void add_adapters(const ForwardContext& context, const ConstTensorView& x, LoraTarget target,
-                  std::span<const ops::LoraRun> runs, const TensorView& out);
+                  std::span<const ops::LoraRun> runs, const ConstTensorView& offsets, const TensorView& out);
 
 // x W^T + bias, plus the low-rank terms of the rows' adapters: one rounding each to the dtype of the result,
 // which is that of the activations.

@@ -60,9 +60,37 @@ const LoraAdapter* adapter_of(const ForwardContext& context, int64_t row) {
   return range != context.adapters.end() && row >= range->begin ? range->adapter : nullptr;
 }
 
+// The adapter that every row passes through; null where there is none, or more than that.
+const LoraAdapter* adapter_of_all_rows(const ForwardContext& context) {
+  if (context.adapters.size() != 1) return nullptr;
+  const AdapterRows& rows = context.adapters[0];
+  return rows.begin == 0 && rows.end == context.num_rows() ? rows.adapter : nullptr;
+}
+
+// A run for each expert, whose rows the offsets tell; empty unless the adapter has a pair for every expert.
+std::vector<ops::LoraRun> runs_of_experts(const LoraAdapter& adapter, int64_t layer_idx, LoraTarget target) {
+  std::vector<ops::LoraRun> runs;
+  for (const ops::LoraWeight& pair : adapter.find_experts(layer_idx, target)) {
+    if (!pair.a) return {};
+    runs.push_back({0, 0, &pair});
+  }
+  return runs;
+}
+
+// Whether the rows of each expert's adapter pair can be told by the offsets alone, which stay on the device.
+bool offsets_tell_runs(const ForwardContext& context) {
+  const LoraAdapter* adapter = adapter_of_all_rows(context);
+  if (adapter == nullptr) return false;
+  for (const LoraTarget target : {LoraTarget::kExpertUpProj, LoraTarget::kExpertDownProj}) {
+    const bool has_pairs = !adapter->find_experts(context.layer_idx, target).empty();
+    if (has_pairs && runs_of_experts(*adapter, context.layer_idx, target).empty()) return false;
+  }
+  return true;
+}
+
 std::vector<SortedRun> sorted_runs(const ForwardContext& context, const MoeActivations& activations) {
   std::vector<SortedRun> runs;
-  if (context.adapters.empty()) return runs;
+  if (context.adapters.empty() || offsets_tell_runs(context)) return runs;
   const auto to_host = [&](const TensorView& tensor) {
     std::vector<int32_t> values(static_cast<size_t>(tensor.numel()));
     context.backend.download(tensor.raw(), values.data(), tensor.numel() * dtype_bytes(DType::kI32));
@@ -89,13 +117,18 @@ TensorView grouped_linear(const ForwardContext& context, const ConstTensorView& 
                           const std::vector<SortedRun>& adapter_runs, LoraTarget target) {
   const TensorView out = context.workspace.take(context.dtype, {x.size(0), weights[0].out_features()});
   context.backend.grouped_linear({.x = x, .offsets = offsets, .weights = weights, .out = out});
+  if (offsets_tell_runs(context)) {
+    const auto runs = runs_of_experts(*context.adapters[0].adapter, context.layer_idx, target);
+    add_adapters(context, x, target, runs, offsets, out);
+    return out;
+  }
   std::vector<ops::LoraRun> runs;
   for (const SortedRun& run : adapter_runs) {
     const auto& pairs = run.adapter->find_experts(context.layer_idx, target);
     if (pairs.empty() || !pairs[run.expert].a) continue;
     runs.push_back({run.begin, run.end, &pairs[run.expert]});
   }
-  add_adapters(context, x, target, runs, out);
+  add_adapters(context, x, target, runs, {}, out);
   return out;
 }
 

@@ -15,11 +15,11 @@
 
 namespace nemoforge::ops {
 
-// Every sequence begins at position 0. Sums in f32.
+// Every sequence begins at position 0. Sums in f32. T: f32, or bf16 on CUDA.
 struct AttentionBackwardArgs {
   const RaggedRows* rows = nullptr;  // cu_seqlens, context_lens
-  ConstTensorView q;                 // [num_tokens, num_heads * head_dim] f32, row stride free
-  ConstTensorView k;                 // [num_tokens, num_kv_heads * head_dim] f32, row stride free
+  ConstTensorView q;                 // [num_tokens, num_heads * head_dim] T, row stride free
+  ConstTensorView k;                 // [num_tokens, num_kv_heads * head_dim] T, row stride free
   ConstTensorView v;                 // like k
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // divides num_heads

@@ -142,6 +142,7 @@ HWY_EXPORT(attention_backward_floats);
 
 void CpuTrainingBackend::attention_backward(const AttentionBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   const int64_t buffer_size =
       HWY_DYNAMIC_DISPATCH(attention_backward_floats)(args.rows->max_query_len, args.head_dim);
   std::vector<float> buffers(static_cast<size_t>(pool_.num_threads() * buffer_size));

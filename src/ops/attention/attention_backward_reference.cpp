@@ -50,6 +50,7 @@ void query_backward(const AttentionBackwardArgs& args, const SequenceRows& seque
 
 void ReferenceTrainingBackend::attention_backward(const AttentionBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   for (int64_t sequence_idx = 0; sequence_idx < args.rows->num_sequences; ++sequence_idx) {
     const SequenceRows sequence = sequence_rows(*args.rows, sequence_idx);
     for (int64_t row = sequence.begin; row < sequence.end; ++row) {

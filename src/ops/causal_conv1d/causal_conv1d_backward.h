@@ -12,14 +12,14 @@
 
 namespace nemoforge::ops {
 
-// Every sequence begins at position 0.
+// Every sequence begins at position 0. Sums in f32. T: f32, or bf16 on CUDA.
 struct CausalConv1dBackwardArgs {
   const RaggedRows* rows = nullptr;  // cu_seqlens, context_lens
-  ConstTensorView x;                 // [num_tokens, channels] f32, row stride free
+  ConstTensorView x;                 // [num_tokens, channels] T, row stride free
   ConstTensorView weight;            // [channels, conv_kernel] f32, bf16 or f16, conv_kernel 2 .. 8
   ConstTensorView bias;              // [channels]; absent for none
-  ConstTensorView d_out;             // [num_tokens, channels] f32
-  TensorView d_x;                    // [num_tokens, channels] f32, row stride free, added to
+  ConstTensorView d_out;             // [num_tokens, channels] T
+  TensorView d_x;                    // [num_tokens, channels] T, row stride free, added to
   TensorView d_weight;               // [channels, conv_kernel] f32, added to; absent for a frozen weight
   TensorView d_bias;                 // [channels] f32, added to; absent for a frozen bias or none
 };

@@ -127,6 +127,7 @@ HWY_EXPORT(conv_channel_block);
 // A block of channels is a task.
 void CpuTrainingBackend::causal_conv1d_backward(const CausalConv1dBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   const std::vector<float> weight = parameter_values(args.weight);
   const std::vector<float> bias = parameter_values(args.bias);
   const int64_t channel_block = HWY_DYNAMIC_DISPATCH(conv_channel_block)();

@@ -33,6 +33,7 @@ void channel_backward(const CausalConv1dBackwardArgs& args, const SequenceRows& 
 
 void ReferenceTrainingBackend::causal_conv1d_backward(const CausalConv1dBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   for (int64_t sequence_idx = 0; sequence_idx < args.rows->num_sequences; ++sequence_idx) {
     for (int64_t channel = 0; channel < args.weight.size(0); ++channel) {
       channel_backward(args, sequence_rows(*args.rows, sequence_idx), channel);

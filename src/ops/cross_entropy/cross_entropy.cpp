@@ -13,8 +13,14 @@ void check(const CrossEntropyArgs& args) {
   check_i32(args.targets, {num_rows}, "targets");
   NF_CHECK(args.losses);
   check_optional_f32(args.losses, {num_rows}, "losses");
-  if (args.d_logits) check_f32_matrix(args.d_logits, num_rows, vocab_size, "d_logits");
-  check_same_or_disjoint(args.d_logits, args.logits, "d_logits and logits");
+  if (args.d_logits) {
+    check_matrix_or_f32(args.d_logits, DType::kBF16, num_rows, vocab_size, "d_logits");
+  }
+  if (args.d_logits && args.d_logits.dtype() != DType::kF32) {
+    check_disjoint(args.d_logits, args.logits, "d_logits and logits");
+  } else {
+    check_same_or_disjoint(args.d_logits, args.logits, "d_logits and logits");
+  }
 }
 
 }  // namespace nemoforge::ops

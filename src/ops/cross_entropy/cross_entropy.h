@@ -18,8 +18,8 @@ struct CrossEntropyArgs {
   ConstTensorView targets;  // [num_rows] i32, each in [0, vocab_size)
   float scale = 1;          // of the gradient
   TensorView losses;        // [num_rows] f32, written
-  TensorView d_logits;  // [num_rows, vocab_size] f32, written (not added to); may be logits; absent where not
-                        // wanted
+  TensorView d_logits;  // [num_rows, vocab_size] f32, or bf16 on CUDA, written (not added to); may be logits
+                        // (if f32); absent where not wanted
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above.

@@ -30,10 +30,11 @@ struct DropoutMask {
   }
 };
 
+// T: f32, or bf16 on CUDA.
 struct DropoutArgs {
-  ConstTensorView x;  // [num_rows, features] f32, row stride free
+  ConstTensorView x;  // [num_rows, features] T, row stride free
   DropoutMask mask;
-  TensorView out;  // [num_rows, features] f32, row stride free, added to; does not overlap x
+  TensorView out;  // [num_rows, features] T or f32, row stride free, added to; does not overlap x
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above and the probability is in [0, 1).

@@ -12,15 +12,16 @@
 
 namespace nemoforge::ops {
 
+// T: f32, or bf16 on CUDA.
 struct GatedRmsNormBackwardArgs {
   ConstTensorView y;       // [num_tokens, channels] f32
-  ConstTensorView z;       // [num_tokens, channels] f32, row stride free
+  ConstTensorView z;       // [num_tokens, channels] T, row stride free
   ConstTensorView weight;  // [channels] f32, bf16 or f16
   int64_t num_groups = 1;  // divides channels
   float epsilon = 0;
-  ConstTensorView d_out;  // [num_tokens, channels] f32
-  TensorView d_y;         // [num_tokens, channels] f32, added to
-  TensorView d_z;         // [num_tokens, channels] f32, row stride free, added to
+  ConstTensorView d_out;  // [num_tokens, channels] T
+  TensorView d_y;         // [num_tokens, channels] T, added to
+  TensorView d_z;         // [num_tokens, channels] T, row stride free, added to
   TensorView d_weight;    // [channels] f32, added to; absent for a frozen weight
 };
 

@@ -11,9 +11,10 @@ void check(const GroupedLinearBackwardArgs& args) {
   const int64_t in_features = args.weights[0].in_features();
   const int64_t out_features = args.weights[0].out_features();
   const int64_t num_rows = args.d_out.size(0);
-  check_f32_matrix(args.x, num_rows, in_features, "x");
-  check_f32_matrix(args.d_out, num_rows, out_features, "d_out");
-  check_f32_matrix(args.d_x, num_rows, in_features, "d_x");
+  const DType dtype = activation_dtype(args.x, "x");
+  check_matrix(args.x, dtype, num_rows, in_features, "x");
+  check_matrix(args.d_out, dtype, num_rows, out_features, "d_out");
+  check_matrix(args.d_x, dtype, num_rows, in_features, "d_x");
   check_disjoint(args.d_x, args.x, "d_x and x");
   check_disjoint(args.d_x, args.d_out, "d_x and d_out");
   for (const LinearWeight& weight : args.weights) {
@@ -27,6 +28,12 @@ void check(const GroupedLinearBackwardArgs& args) {
     check_optional_f32(d_weight, {out_features, in_features}, "d_weights");
   }
   check_i32(args.offsets, {num_groups + 1}, "offsets");
+}
+
+void check_with_host_offsets(const GroupedLinearBackwardArgs& args) {
+  check(args);
+  const auto num_groups = static_cast<int64_t>(args.weights.size());
+  const int64_t num_rows = args.d_out.size(0);
   const int32_t* offsets = args.offsets.data<int32_t>();
   NF_CHECK(offsets[0] == 0 && offsets[num_groups] == num_rows) << offsets[num_groups] << " of " << num_rows;
   for (int64_t group = 0; group < num_groups; ++group)

@@ -6,7 +6,7 @@
 namespace nemoforge::ops {
 
 void CpuTrainingBackend::grouped_linear_backward(const GroupedLinearBackwardArgs& args) {
-  check(args);
+  check_with_host_offsets(args);
   const int32_t* offsets = args.offsets.data<int32_t>();
   std::vector<GradientProduct> products;
   for (size_t group = 0; group < args.weights.size(); ++group) {

@@ -4,7 +4,7 @@
 namespace nemoforge::ops {
 
 void ReferenceTrainingBackend::grouped_linear_backward(const GroupedLinearBackwardArgs& args) {
-  check(args);
+  check_with_host_offsets(args);
   const int32_t* offsets = args.offsets.data<int32_t>();
   for (size_t group = 0; group < args.weights.size(); ++group) {
     const int64_t begin = offsets[group];

@@ -13,14 +13,12 @@
 #include "ops/cuda_elements.cuh"
 #include "ops/dtype_dispatch.h"
 #include "ops/grouped_linear/grouped_linear_prefill_cuda.h"
+#include "ops/grouped_linear/row_tiles.cuh"
 #include "ops/tensor_core.cuh"
 #include "ops/warpgroup_product.cuh"
 
 namespace nemoforge::ops {
 namespace {
-
-constexpr int kTileRows = 128;
-constexpr int kPanel = 64;
 
 // mma.sync: four warps of 64 x 64; 96 KiB of shared memory, two blocks a multiprocessor.
 constexpr int kTileColumns = 128;
@@ -46,69 +44,6 @@ constexpr int kWideSharedBytes = kWideStages * kWideStageElements * 2 + kTileAli
 // Below this many rows a group on average the weights' bytes decide, and the kernel for few rows serves.
 constexpr int64_t kMinMeanRows = 8;
 
-struct RowTile {
-  int group = -1;  // none
-  int first_row = 0;
-  int num_rows = 0;
-};
-
-// The tile_idx-th tile of rows, found by one warp: each lane takes a run of groups, the lanes' numbers of
-// tiles are summed up to each lane, and the lane whose run holds the tile names it.
-__device__ RowTile find_row_tile(const int32_t* offsets, int num_groups, int tile_idx, int lane) {
-  const int groups_each = (num_groups + 31) / 32;
-  const int first_group = lane * groups_each;
-  const int end_group = min(first_group + groups_each, num_groups);
-  int num_tiles = 0;
-  for (int group = first_group; group < end_group; ++group) {
-    num_tiles += (offsets[group + 1] - offsets[group] + kTileRows - 1) / kTileRows;
-  }
-  int end_tile = num_tiles;  // tiles up to and with this lane's
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int before = __shfl_up_sync(0xffffffffu, end_tile, distance);
-    if (lane >= distance) end_tile += before;
-  }
-  RowTile tile;
-  int tile_in_run = tile_idx - (end_tile - num_tiles);
-  if (tile_in_run >= 0 && tile_in_run < num_tiles) {
-    for (int group = first_group; group < end_group; ++group) {
-      const int rows = offsets[group + 1] - offsets[group];
-      const int tiles = (rows + kTileRows - 1) / kTileRows;
-      if (tile_in_run < tiles) {
-        tile = {group, offsets[group] + tile_in_run * kTileRows,
-                min(rows - tile_in_run * kTileRows, kTileRows)};
-        break;
-      }
-      tile_in_run -= tiles;
-    }
-  }
-  const unsigned found = __ballot_sync(0xffffffffu, tile.group >= 0);
-  if (found == 0) return {};
-  const int source = __ffs(static_cast<int>(found)) - 1;
-  return {__shfl_sync(0xffffffffu, tile.group, source), __shfl_sync(0xffffffffu, tile.first_row, source),
-          __shfl_sync(0xffffffffu, tile.num_rows, source)};
-}
-
-struct Operand {
-  const __nv_bfloat16* first;  // of the tile's first row
-  int64_t stride;
-  int num_rows;  // of the tile that exist
-};
-
-// Starts the copy of inputs [k, k + kPanel) of kRows rows by kBlock threads; what does not exist is zero.
-template <int kRows, int kBlock>
-__device__ void load_panel(const SharedTile<kPanel>& tile, const Operand& operand, int k, int in_features) {
-  constexpr int kPieces = kPanel / kPieceElements;
-#pragma unroll
-  for (int i = 0; i < kRows * kPieces / kBlock; ++i) {
-    const int row = static_cast<int>(threadIdx.x) / kPieces + i * (kBlock / kPieces);
-    const int piece = static_cast<int>(threadIdx.x) % kPieces;
-    const int column = k + piece * kPieceElements;
-    const bool valid = row < operand.num_rows && column < in_features;
-    copy_piece(tile.piece(row, piece), valid ? operand.first + row * operand.stride + column : operand.first,
-               valid, true);
-  }
-}
-
 // sums += the warp's 64 x 64 part of one panel's product.
 __device__ void multiply_panel(float (&sums)[kRowBlocks][kColumnBlocks][4], const SharedTile<kPanel>& x,
                                const SharedTile<kPanel>& weight, int warp_row, int warp_column, int lane) {
@@ -125,45 +60,6 @@ __device__ void multiply_panel(float (&sums)[kRowBlocks][kColumnBlocks][4], cons
 #pragma unroll
       for (int j = 0; j < kColumnBlocks; ++j) {
         multiply_add(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
-      }
-    }
-  }
-}
-
-// Where a tile's results go: rows and columns from num_rows and num_columns on do not exist.
-template <typename OutT>
-struct Target {
-  OutT* first;
-  int64_t stride;
-  int num_rows;
-  int num_columns;
-  bool paired;  // pairs of columns are aligned
-};
-
-template <typename OutT>
-__device__ Target<OutT> target_of(OutT* out, int64_t stride, const RowTile& tile, int first_column,
-                                  int out_features) {
-  OutT* first = out + tile.first_row * stride + first_column;
-  const bool paired = stride % 2 == 0 && reinterpret_cast<uintptr_t>(first) % (2 * sizeof(OutT)) == 0;
-  return {first, stride, tile.num_rows, out_features - first_column, paired};
-}
-
-// Sums of 16 rows from `row` on, of kBlocks blocks of 8 columns from `column` on.
-template <int kBlocks, typename OutT>
-__device__ void store_rows(const float (&sums)[kBlocks][4], const Target<OutT>& target, int first_row,
-                           int first_column, int lane) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = first_row + half * 8 + lane / 4;
-    if (row >= target.num_rows) continue;
-#pragma unroll
-    for (int j = 0; j < kBlocks; ++j) {
-      const int column = first_column + j * 8 + lane % 4 * 2;
-      OutT* out = target.first + row * target.stride + column;
-      if (column + 1 < target.num_columns) {
-        store_pair(out, sums[j][half * 2], sums[j][half * 2 + 1], target.paired);
-      } else if (column < target.num_columns) {
-        *out = from_float<OutT>(sums[j][half * 2]);
       }
     }
   }
@@ -211,7 +107,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
   const auto target = target_of(out, out_stride, tile, first_column, out_features);
 #pragma unroll
-  for (int i = 0; i < kRowBlocks; ++i) store_rows(sums[i], target, warp_row + i * 16, warp_column, lane);
+  for (int i = 0; i < kRowBlocks; ++i)
+    store_rows<false>(sums[i], target, warp_row + i * 16, warp_column, lane);
 }
 
 // The wide tile: kHalves halves of 128 columns that exist.
@@ -262,7 +159,7 @@ __device__ void multiply_wide_tile(const Operand& x_rows, const Operand& weight_
   const int first_row = warpgroup * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
 #pragma unroll
   for (int half = 0; half < kHalves; ++half) {
-    store_rows(sums[half], target, first_row, half * kHalfColumns, lane);
+    store_rows<false>(sums[half], target, first_row, half * kHalfColumns, lane);
   }
 }
 
@@ -294,7 +191,8 @@ __global__ void __launch_bounds__(kWideThreads, 1)
 #endif
 }
 
-// Whether the current device has wgmma, and this build the kernels that use it.
+}  // namespace
+
 bool has_warpgroup_products() {
 #ifndef NEMOFORGE_CUDA_SM90A
   return false;
@@ -309,8 +207,6 @@ bool has_warpgroup_products() {
   return result;
 #endif
 }
-
-}  // namespace
 
 bool grouped_linear_prefill(const GroupedLinearArgs& args, int64_t group_stride, cudaStream_t stream) {
   const ConstTensorView weight = args.weights[0].weight;

@@ -13,4 +13,7 @@ namespace nemoforge::ops {
 [[nodiscard]] bool grouped_linear_prefill(const GroupedLinearArgs& args, int64_t group_stride,
                                           cudaStream_t stream);
 
+// Whether the current device has wgmma, and this build the kernels that use it.
+[[nodiscard]] bool has_warpgroup_products();
+
 }  // namespace nemoforge::ops

@@ -11,9 +11,10 @@ void check(const LinearBackwardArgs& args) {
   const int64_t in_features = args.weight->in_features();
   const int64_t out_features = args.weight->out_features();
   const int64_t num_rows = args.d_out.size(0);
-  check_f32_matrix(args.x, num_rows, in_features, "x");
-  check_f32_matrix(args.d_out, num_rows, out_features, "d_out");
-  if (args.d_x) check_f32_matrix(args.d_x, num_rows, in_features, "d_x");
+  const DType dtype = activation_dtype(args.x, "x");
+  check_matrix(args.x, dtype, num_rows, in_features, "x");
+  check_matrix_or_f32(args.d_out, dtype, num_rows, out_features, "d_out");
+  if (args.d_x) check_matrix_or_f32(args.d_x, dtype, num_rows, in_features, "d_x");
   check_optional_f32(args.d_weight, {out_features, in_features}, "d_weight");
   check_optional_f32(args.d_bias, {out_features}, "d_bias");
   check_disjoint(args.d_x, args.x, "d_x and x");

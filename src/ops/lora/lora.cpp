@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "ops/op_checks.h"
+#include "ops/training_checks.h"
 
 namespace nemoforge::ops {
 namespace {
@@ -26,15 +27,16 @@ void check(const LoraAddArgs& args) {
   check_activation(args.x, num_rows, args.x.size(1), "x");
   check_activation(args.out, num_rows, args.out.size(1), "out");
   check_disjoint(args.x, args.out, "x and out");
+  if (args.offsets) check_i32(args.offsets, {static_cast<int64_t>(args.runs.size()) + 1}, "offsets");
   for (const LoraRun& run : args.runs) {
-    NF_CHECK(run.begin >= 0 && run.begin <= run.end && run.end <= num_rows)
+    NF_CHECK(args.offsets || (run.begin >= 0 && run.begin <= run.end && run.end <= num_rows))
         << run.begin << ".." << run.end << " of " << num_rows << " rows";
     NF_CHECK(run.weight != nullptr && is_parameter(run.weight->a) && is_parameter(run.weight->b));
     const int64_t rank = run.weight->a.size(0);
     check_activation(run.weight->a, rank, args.x.size(1), "a");
     check_activation(run.weight->b, args.out.size(1), rank, "b");
   }
-  check_disjoint_runs(args.runs);
+  if (!args.offsets) check_disjoint_runs(args.runs);
 }
 
 }  // namespace nemoforge::ops

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "tensor/tensor_view.h"
 
@@ -32,10 +33,25 @@ struct LoraRun {
 struct LoraAddArgs {
   ConstTensorView x;  // [num_rows, in_features] f32 or bf16, row stride free
   std::span<const LoraRun> runs;
+  // [runs.size() + 1] i32 in the backend's memory, ascending: run i has rows offsets[i] .. offsets[i + 1] - 1
+  // in place of its begin and end, which the host then need not know. Absent: as the runs say.
+  ConstTensorView offsets = {};
   TensorView out;  // [num_rows, out_features] f32 or bf16, row stride free; updated; does not overlap x
 };
 
-// Throws InternalError unless shapes, dtypes and aliasing are as above.
+// Throws InternalError unless shapes, dtypes and aliasing are as above; does not read the offsets, which may
+// be on a device.
 void check(const LoraAddArgs& args);
+
+// The runs with begin and end from offsets in host memory.
+template <typename Run>
+[[nodiscard]] std::vector<Run> runs_at(const ConstTensorView& offsets, std::span<const Run> runs) {
+  std::vector<Run> result(runs.begin(), runs.end());
+  for (size_t i = 0; i < result.size(); ++i) {
+    result[i].begin = offsets.data<int32_t>()[i];
+    result[i].end = offsets.data<int32_t>()[i + 1];
+  }
+  return result;
+}
 
 }  // namespace nemoforge::ops

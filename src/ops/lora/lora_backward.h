@@ -20,12 +20,14 @@ struct LoraBackwardRun {
   TensorView d_b;  // [out_features, rank] f32, added to
 };
 
+// T: f32, or bf16 on CUDA, where the products of rows may round u and x A^T to bf16.
 // Runs do not overlap and have different weights.
 struct LoraBackwardArgs {
-  ConstTensorView x;  // [num_rows, in_features] f32, row stride free
+  ConstTensorView x;  // [num_rows, in_features] T, row stride free
   std::span<const LoraBackwardRun> runs;
-  ConstTensorView d_out;  // [num_rows, out_features] f32, row stride free
-  TensorView d_x;         // [num_rows, in_features] f32, row stride free, added to
+  ConstTensorView offsets = {};  // as of LoraAddArgs
+  ConstTensorView d_out;         // [num_rows, out_features] T, row stride free
+  TensorView d_x;                // [num_rows, in_features] T or f32, row stride free, added to
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above.

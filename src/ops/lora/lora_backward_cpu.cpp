@@ -11,6 +11,10 @@ namespace nemoforge::ops {
 // Three batches of products, all runs in each: x A^T, scaled; u = d_out B, scaled; then the three gradients.
 void CpuTrainingBackend::lora_backward(const LoraBackwardArgs& args) {
   check(args);
+  if (args.offsets) {
+    const std::vector<LoraBackwardRun> runs = runs_at(args.offsets, args.runs);
+    return lora_backward({.x = args.x, .runs = runs, .d_out = args.d_out, .d_x = args.d_x});
+  }
   int64_t max_rank = 0;
   for (const LoraBackwardRun& run : args.runs) max_rank = std::max(max_rank, run.weight->a.size(0));
   const Shape low_shape{args.d_out.size(0), max_rank};

@@ -40,6 +40,10 @@ void run_backward(const LoraBackwardArgs& args, const LoraBackwardRun& run) {
 
 void ReferenceTrainingBackend::lora_backward(const LoraBackwardArgs& args) {
   check(args);
+  if (args.offsets) {
+    const std::vector<LoraBackwardRun> runs = runs_at(args.offsets, args.runs);
+    return lora_backward({.x = args.x, .runs = runs, .d_out = args.d_out, .d_x = args.d_x});
+  }
   for (const LoraBackwardRun& run : args.runs) run_backward(args, run);
 }
 

@@ -34,7 +34,7 @@ void lora_add(benchmark::State& state) {
                         backend->linear({x.view(), &layer, 0, y.view()});
                       }));
       added = std::min(added, fastest_seconds(2, [&](int) {
-                         backend->lora_add({x.view(), {&run, 1}, y.view()});
+                         backend->lora_add({.x = x.view(), .runs = {&run, 1}, .out = y.view()});
                        }));
     }
   }

@@ -10,6 +10,10 @@ namespace nemoforge::ops {
 // Two batches of products, all runs in each: x A^T into fp32 scratch, then its product with B^T onto out.
 void CpuBackend::lora_add(const LoraAddArgs& args) {
   check(args);
+  if (args.offsets) {
+    const std::vector<LoraRun> runs = runs_at(args.offsets, args.runs);
+    return lora_add({.x = args.x, .runs = runs, .out = args.out});
+  }
   int64_t max_rank = 0;
   for (const LoraRun& run : args.runs) max_rank = std::max(max_rank, run.weight->a.size(0));
   const int64_t num_rows = args.x.size(0);

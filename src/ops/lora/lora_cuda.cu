@@ -1,17 +1,20 @@
-// Low-rank adapters, run by run: x A^T (a warp a rank and row) into fp32 scratch, then its product with B^T
-// added to out. rank <= kMaxRank (checked before launch).
+// Low-rank adapters. Many rows: all runs in one launch (lora_rows_cuda.h). Few: run by run, x A^T (a warp a
+// rank and row) into fp32 scratch, then its product with B^T added to out. rank <= kMaxRank (checked before
+// launch).
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
 #include "ops/cuda_elements.cuh"
 #include "ops/dtype_dispatch.h"
 #include "ops/lora/lora.h"
+#include "ops/lora/lora_rows_cuda.h"
 
 namespace nemoforge::ops {
 namespace {
 
 constexpr int kWarpsPerBlock = 4;
 constexpr int kExpandThreads = 128;
+constexpr int64_t kMinManyRows = 64;  // of all runs together
 constexpr int kMaxRank = kCudaShapeLimits.lora_rank;
 
 template <typename XT, typename WeightT>
@@ -43,10 +46,31 @@ __global__ void expand(const float* low_rank, const WeightT* b, int rank, int ou
   element = from_float<OutT>(to_float(element) + scale * sum);
 }
 
+void add_in_many_rows(const LoraAddArgs& args, std::span<const LoraTable> tables, float* low,
+                      int64_t low_stride, cudaStream_t stream) {
+  for (const LoraTable& table : tables) {
+    lora_shrink(table, LoraFactor::kA, args.x, low, low_stride, stream);
+    lora_expand(table, LoraFactor::kB, low, low_stride, args.x.dtype(), args.out, stream);
+  }
+}
+
 }  // namespace
 
 void CudaBackend::lora_add(const LoraAddArgs& args) {
   check(args);
+  int64_t num_rows_of_runs = 0;
+  int64_t max_rank = 0;
+  for (const LoraRun& run : args.runs) {
+    num_rows_of_runs += run.end - run.begin;
+    max_rank = std::max(max_rank, run.weight->a.size(0));
+  }
+  if (max_rank > 0 && (args.offsets || num_rows_of_runs >= kMinManyRows)) {
+    NF_CHECK(max_rank <= kMaxRank) << max_rank;
+    const int64_t low_stride = lora_low_stride(max_rank);
+    void* low = scratch(ScratchPurpose::kLoraInner, args.x.size(0) * low_stride * 4);
+    return add_in_many_rows(args, lora_tables(args.runs, args.offsets, args.x.size(0)),
+                            static_cast<float*>(low), low_stride, stream_);
+  }
   for (const LoraRun& run : args.runs) {
     const int64_t num_rows = run.end - run.begin;
     if (num_rows == 0) continue;

@@ -25,6 +25,10 @@ void add_row(const LoraAddArgs& args, const LoraWeight& weight, int64_t row) {
 
 void ReferenceBackend::lora_add(const LoraAddArgs& args) {
   check(args);
+  if (args.offsets) {
+    const std::vector<LoraRun> runs = runs_at(args.offsets, args.runs);
+    return lora_add({.x = args.x, .runs = runs, .out = args.out});
+  }
   for (const LoraRun& run : args.runs) {
     for (int64_t row = run.begin; row < run.end; ++row) add_row(args, *run.weight, row);
   }

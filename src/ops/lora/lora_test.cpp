@@ -63,7 +63,7 @@ Tensor run(Backend& backend, const LoraCase& c, const LoraData& data, ConstTenso
   const Adapters adapters(backend, c, seed);
   GuardedTensor x(backend, data.x.view(), c.in_features + c.x_row_gap);
   GuardedTensor out(backend, base, c.out_features + c.out_row_gap);
-  backend.lora_add({x.view(), adapters.runs(), out.view()});
+  backend.lora_add({.x = x.view(), .runs = adapters.runs(), .out = out.view()});
   return out.download();
 }
 

@@ -12,18 +12,19 @@
 
 namespace nemoforge::ops {
 
+// T: f32, or bf16 on CUDA.
 struct MoeDispatchBackwardArgs {
   ConstTensorView row_of;        // [num_tokens, top_k] i32
-  ConstTensorView d_dispatched;  // [num_tokens * top_k, hidden_size] f32
-  TensorView d_x;                // [num_tokens, hidden_size] f32, added to in the order of k
+  ConstTensorView d_dispatched;  // [num_tokens * top_k, hidden_size] T
+  TensorView d_x;                // [num_tokens, hidden_size] T or f32, added to in the order of k
 };
 
 struct MoeCombineBackwardArgs {
-  ConstTensorView expert_out;      // [num_tokens * top_k, hidden_size] f32
+  ConstTensorView expert_out;      // [num_tokens * top_k, hidden_size] T
   ConstTensorView row_of;          // [num_tokens, top_k] i32
   ConstTensorView expert_weights;  // [num_tokens, top_k] f32
-  ConstTensorView d_out;           // [num_tokens, hidden_size] f32
-  TensorView d_expert_out;         // [num_tokens * top_k, hidden_size] f32, added to
+  ConstTensorView d_out;           // [num_tokens, hidden_size] T
+  TensorView d_expert_out;         // [num_tokens * top_k, hidden_size] T, added to
   TensorView d_expert_weights;     // [num_tokens, top_k] f32, added to
 };
 

@@ -7,10 +7,11 @@
 
 namespace nemoforge::ops {
 
+// T: f32, or bf16 on CUDA.
 struct Relu2BackwardArgs {
-  ConstTensorView x;      // [num_rows, features] f32
-  ConstTensorView d_out;  // [num_rows, features] f32
-  TensorView d_x;         // [num_rows, features] f32, added to
+  ConstTensorView x;      // [num_rows, features] T
+  ConstTensorView d_out;  // [num_rows, features] T
+  TensorView d_x;         // [num_rows, features] T, added to
 };
 
 // Throws InternalError unless shapes, dtypes and aliasing are as above.

@@ -14,7 +14,7 @@ struct RmsNormBackwardArgs {
   ConstTensorView x;       // [num_tokens, hidden_size] f32
   ConstTensorView weight;  // [hidden_size] f32, bf16 or f16
   float epsilon = 0;
-  ConstTensorView d_out;  // [num_tokens, hidden_size] f32
+  ConstTensorView d_out;  // [num_tokens, hidden_size] f32, or bf16 on CUDA
   TensorView d_x;         // [num_tokens, hidden_size] f32, added to; does not overlap x or d_out
   TensorView d_weight;    // [hidden_size] f32, added to; absent for a frozen weight
 };

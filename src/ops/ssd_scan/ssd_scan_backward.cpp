@@ -1,6 +1,5 @@
 #include "ops/ssd_scan/ssd_scan_backward.h"
 
-#include "ops/host_rows.h"
 #include "ops/op_checks.h"
 #include "ops/training_checks.h"
 
@@ -9,22 +8,22 @@ namespace nemoforge::ops {
 void check(const SsdScanBackwardArgs& args) {
   NF_CHECK(args.rows != nullptr);
   check(*args.rows);
-  check_host_rows(*args.rows, ConstTensorView());
   NF_CHECK(args.num_groups > 0 && args.num_heads > 0 && args.num_heads % args.num_groups == 0)
       << args.num_heads << " heads, " << args.num_groups << " groups";
   NF_CHECK(args.head_dim > 0 && args.state_size > 0) << args.head_dim << ", " << args.state_size;
   const int64_t num_tokens = args.rows->num_tokens;
   const int64_t channels = args.num_heads * args.head_dim;
   const int64_t bc = args.num_groups * args.state_size;
-  check_f32_matrix(args.x, num_tokens, channels, "x");
-  check_f32_matrix(args.b, num_tokens, bc, "b");
-  check_f32_matrix(args.c, num_tokens, bc, "c");
-  check_f32_matrix(args.dt_raw, num_tokens, args.num_heads, "dt_raw");
-  check_f32_matrix(args.d_y, num_tokens, channels, "d_y");
-  check_f32_matrix(args.d_x, num_tokens, channels, "d_x");
-  check_f32_matrix(args.d_b, num_tokens, bc, "d_b");
-  check_f32_matrix(args.d_c, num_tokens, bc, "d_c");
-  check_f32_matrix(args.d_dt_raw, num_tokens, args.num_heads, "d_dt_raw");
+  const DType dtype = activation_dtype(args.x, "x");
+  check_matrix(args.x, dtype, num_tokens, channels, "x");
+  check_matrix(args.b, dtype, num_tokens, bc, "b");
+  check_matrix(args.c, dtype, num_tokens, bc, "c");
+  check_matrix(args.dt_raw, dtype, num_tokens, args.num_heads, "dt_raw");
+  check_matrix(args.d_y, dtype, num_tokens, channels, "d_y");
+  check_matrix(args.d_x, dtype, num_tokens, channels, "d_x");
+  check_matrix(args.d_b, dtype, num_tokens, bc, "d_b");
+  check_matrix(args.d_c, dtype, num_tokens, bc, "d_c");
+  check_matrix(args.d_dt_raw, dtype, num_tokens, args.num_heads, "d_dt_raw");
   const Shape heads{args.num_heads};
   NF_CHECK(args.a_log && args.d && args.dt_bias);
   check_optional_f32(args.a_log, heads, "a_log");

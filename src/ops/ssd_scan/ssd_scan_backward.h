@@ -17,13 +17,13 @@
 
 namespace nemoforge::ops {
 
-// Every sequence begins at position 0. Sums in f32.
+// Every sequence begins at position 0. Sums in f32. T: f32, or bf16 on CUDA.
 struct SsdScanBackwardArgs {
   const RaggedRows* rows = nullptr;  // cu_seqlens, context_lens
-  ConstTensorView x;                 // [num_tokens, num_heads * head_dim] f32, row stride free
-  ConstTensorView b;                 // [num_tokens, num_groups * state_size] f32, row stride free
-  ConstTensorView c;                 // [num_tokens, num_groups * state_size] f32, row stride free
-  ConstTensorView dt_raw;            // [num_tokens, num_heads] f32, row stride free
+  ConstTensorView x;                 // [num_tokens, num_heads * head_dim] T, row stride free
+  ConstTensorView b;                 // [num_tokens, num_groups * state_size] T, row stride free
+  ConstTensorView c;                 // [num_tokens, num_groups * state_size] T, row stride free
+  ConstTensorView dt_raw;            // [num_tokens, num_heads] T, row stride free
   ConstTensorView a_log;             // [num_heads] f32
   ConstTensorView d;                 // [num_heads] f32
   ConstTensorView dt_bias;           // [num_heads] f32
@@ -31,7 +31,7 @@ struct SsdScanBackwardArgs {
   int64_t head_dim = 0;
   int64_t num_groups = 0;  // divides num_heads
   int64_t state_size = 0;
-  ConstTensorView d_y;   // [num_tokens, num_heads * head_dim] f32
+  ConstTensorView d_y;   // [num_tokens, num_heads * head_dim] T
   TensorView d_x;        // like x, added to, as are all below
   TensorView d_b;        // like b
   TensorView d_c;        // like c

@@ -175,6 +175,7 @@ HWY_EXPORT(scan_backward_floats);
 // order.
 void CpuTrainingBackend::ssd_scan_backward(const SsdScanBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   const int64_t buffer_size = HWY_DYNAMIC_DISPATCH(scan_backward_floats)(args);
   std::vector<float> buffers(static_cast<size_t>(pool_.num_threads() * buffer_size));
   const int64_t num_sequences = args.rows->num_sequences;

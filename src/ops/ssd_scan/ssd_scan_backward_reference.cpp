@@ -98,6 +98,7 @@ class HeadBackward {
 
 void ReferenceTrainingBackend::ssd_scan_backward(const SsdScanBackwardArgs& args) {
   check(args);
+  check_host_rows(*args.rows, ConstTensorView());
   for (int64_t sequence_idx = 0; sequence_idx < args.rows->num_sequences; ++sequence_idx) {
     for (int64_t head = 0; head < args.num_heads; ++head) {
       HeadBackward(args, sequence_rows(*args.rows, sequence_idx), head).run();

@@ -2,10 +2,22 @@
 
 namespace nemoforge::train {
 
-TensorView BackwardContext::zeros(int64_t num_rows, int64_t num_columns) const {
-  const TensorView view = forward.workspace.take(DType::kF32, {num_rows, num_columns});
-  forward.backend.fill_zero(view.raw(), view.numel() * dtype_bytes(DType::kF32));
+namespace {
+
+TensorView zeros_of(const BackwardContext& context, DType dtype, const Shape& shape) {
+  const TensorView view = context.forward.workspace.take(dtype, shape);
+  context.forward.backend.fill_zero(view.raw(), view.numel() * dtype_bytes(dtype));
   return view;
+}
+
+}  // namespace
+
+TensorView BackwardContext::zeros(int64_t num_rows, int64_t num_columns) const {
+  return zeros_of(*this, forward.dtype, {num_rows, num_columns});
+}
+
+TensorView BackwardContext::zeros_f32(int64_t num_rows, int64_t num_columns) const {
+  return zeros_of(*this, DType::kF32, {num_rows, num_columns});
 }
 
 const model::LoraAdapter* BackwardContext::adapter() const {
@@ -29,19 +41,20 @@ void linear_backward(const BackwardContext& context, const ConstTensorView& x,
                                     .weight = pair,
                                     .d_a = context.gradients.find(pair->a),
                                     .d_b = context.gradients.find(pair->b)};
-  adapters_backward(context, x, target, {&run, 1}, d_out, d_x);
+  adapters_backward(context, x, target, {&run, 1}, {}, d_out, d_x);
 }
 
 void adapters_backward(const BackwardContext& context, const ConstTensorView& x, model::LoraTarget target,
-                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& d_out,
-                       const TensorView& d_x) {
+                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& offsets,
+                       const ConstTensorView& d_out, const TensorView& d_x) {
   if (context.dropout == nullptr) {
-    context.training.lora_backward({.x = x, .runs = runs, .d_out = d_out, .d_x = d_x});
+    context.training.lora_backward({.x = x, .runs = runs, .offsets = offsets, .d_out = d_out, .d_x = d_x});
     return;
   }
   const ConstTensorView dropped = context.dropout->apply(context.forward, target, x);
   const TensorView d_dropped = context.zeros(x.size(0), x.size(1));
-  context.training.lora_backward({.x = dropped, .runs = runs, .d_out = d_out, .d_x = d_dropped});
+  context.training.lora_backward(
+      {.x = dropped, .runs = runs, .offsets = offsets, .d_out = d_out, .d_x = d_dropped});
   context.dropout->add_gradient(context.forward.layer_idx, target, d_dropped, d_x);
 }
 

@@ -18,8 +18,9 @@ struct BackwardContext {
   const LoraDropout* dropout =
       nullptr;  // what the forward pass dropped of the adapters' input; null: nothing
 
-  // A gradient [num_rows, num_columns] f32 of zeros.
+  // A gradient [num_rows, num_columns] of zeros, of the activations' type or f32.
   [[nodiscard]] TensorView zeros(int64_t num_rows, int64_t num_columns) const;
+  [[nodiscard]] TensorView zeros_f32(int64_t num_rows, int64_t num_columns) const;
   // The adapter that all rows pass through; null for none.
   [[nodiscard]] const model::LoraAdapter* adapter() const;
 };
@@ -30,9 +31,9 @@ void linear_backward(const BackwardContext& context, const ConstTensorView& x,
                      const ops::LinearWeight& weight, model::LoraTarget target, const ConstTensorView& d_out,
                      const TensorView& d_x);
 
-// The backward of model::add_adapters.
+// The backward of model::add_adapters; `offsets` as of LoraAddArgs.
 void adapters_backward(const BackwardContext& context, const ConstTensorView& x, model::LoraTarget target,
-                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& d_out,
-                       const TensorView& d_x);
+                       std::span<const ops::LoraBackwardRun> runs, const ConstTensorView& offsets,
+                       const ConstTensorView& d_out, const TensorView& d_x);
 
 }  // namespace nemoforge::train

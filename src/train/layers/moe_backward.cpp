@@ -5,17 +5,10 @@
 namespace nemoforge::train {
 namespace {
 
-std::vector<int32_t> download_offsets(const BackwardContext& context, const TensorView& offsets) {
-  std::vector<int32_t> values(static_cast<size_t>(offsets.numel()));
-  context.forward.backend.synchronize();
-  context.forward.backend.download(offsets.raw(), values.data(), offsets.numel() * dtype_bytes(DType::kI32));
-  return values;
-}
-
-// The experts of one projection, with the adapter pairs of those that got rows.
+// The experts of one projection, with their adapter pairs.
 void experts_backward(const BackwardContext& context, const ConstTensorView& x, const TensorView& offsets,
-                      const std::vector<int32_t>& host_offsets, const std::vector<ops::LinearWeight>& weights,
-                      model::LoraTarget target, const ConstTensorView& d_out, const TensorView& d_x) {
+                      const std::vector<ops::LinearWeight>& weights, model::LoraTarget target,
+                      const ConstTensorView& d_out, const TensorView& d_x) {
   std::vector<TensorView> d_weights;
   for (const ops::LinearWeight& weight : weights) {
     const TensorView gradient = context.gradients.find(weight.weight);
@@ -26,15 +19,15 @@ void experts_backward(const BackwardContext& context, const ConstTensorView& x, 
   if (context.adapter() == nullptr) return;
   const auto& pairs = context.adapter()->find_experts(context.forward.layer_idx, target);
   std::vector<ops::LoraBackwardRun> runs;
-  for (size_t expert = 0; expert < pairs.size(); ++expert) {
-    if (!pairs[expert].a || host_offsets[expert] == host_offsets[expert + 1]) continue;
-    runs.push_back({.begin = host_offsets[expert],
-                    .end = host_offsets[expert + 1],
-                    .weight = &pairs[expert],
-                    .d_a = context.gradients.find(pairs[expert].a),
-                    .d_b = context.gradients.find(pairs[expert].b)});
+  // An adapter that trains has a pair for every expert or for none.
+  for (const ops::LoraWeight& pair : pairs) {
+    runs.push_back({.begin = 0,
+                    .end = 0,
+                    .weight = &pair,
+                    .d_a = context.gradients.find(pair.a),
+                    .d_b = context.gradients.find(pair.b)});
   }
-  if (!runs.empty()) adapters_backward(context, x, target, runs, d_out, d_x);
+  if (!runs.empty()) adapters_backward(context, x, target, runs, offsets, d_out, d_x);
 }
 
 }  // namespace
@@ -45,13 +38,12 @@ void moe_backward(const BackwardContext& context, const model::MoeWeights& weigh
   using enum model::LoraTarget;
   const model::ModelConfig& config = context.forward.config;
   const int64_t num_sorted = activations.dispatched.size(0);
-  const std::vector<int32_t> offsets = download_offsets(context, activations.offsets);
 
   mlp_backward(context, weights.shared_experts, x, activations.shared, kSharedUpProj, kSharedDownProj, d_out,
                d_x);
 
   const TensorView d_expert_out = context.zeros(num_sorted, config.hidden_size);
-  const TensorView d_expert_weights = context.zeros(x.size(0), config.num_experts_per_tok);
+  const TensorView d_expert_weights = context.zeros_f32(x.size(0), config.num_experts_per_tok);
   context.training.moe_combine_backward({.expert_out = activations.expert_out,
                                          .row_of = activations.row_of,
                                          .expert_weights = activations.expert_weights,
@@ -59,17 +51,17 @@ void moe_backward(const BackwardContext& context, const model::MoeWeights& weigh
                                          .d_expert_out = d_expert_out,
                                          .d_expert_weights = d_expert_weights});
   const TensorView d_activated = context.zeros(num_sorted, config.moe_intermediate_size);
-  experts_backward(context, activations.activated, activations.offsets, offsets, weights.down_proj,
-                   kExpertDownProj, d_expert_out, d_activated);
+  experts_backward(context, activations.activated, activations.offsets, weights.down_proj, kExpertDownProj,
+                   d_expert_out, d_activated);
   const TensorView d_up = context.zeros(num_sorted, config.moe_intermediate_size);
   context.training.relu2_backward({.x = activations.up, .d_out = d_activated, .d_x = d_up});
   const TensorView d_dispatched = context.zeros(num_sorted, config.hidden_size);
-  experts_backward(context, activations.dispatched, activations.offsets, offsets, weights.up_proj,
-                   kExpertUpProj, d_up, d_dispatched);
+  experts_backward(context, activations.dispatched, activations.offsets, weights.up_proj, kExpertUpProj, d_up,
+                   d_dispatched);
   context.training.moe_dispatch_backward(
       {.row_of = activations.row_of, .d_dispatched = d_dispatched, .d_x = d_x});
 
-  const TensorView d_logits = context.zeros(x.size(0), config.n_routed_experts);
+  const TensorView d_logits = context.zeros_f32(x.size(0), config.n_routed_experts);
   context.training.router_backward({.logits = activations.router_logits,
                                     .expert_ids = activations.expert_ids,
                                     .normalize = config.norm_topk_prob,

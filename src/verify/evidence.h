@@ -64,6 +64,15 @@ struct CompiledKernel {
   int64_t shared_bytes = 0;
 };
 
+// What was seen while a candidate was timed on a GPU.
+struct TimingEvidence {
+  std::vector<std::vector<std::string>> launches;  // of each timed call: the functions in their order
+  std::vector<std::string> operators;              // of a call in the form of a timed one, by the profiler
+  bool profiled = false;
+  std::vector<Call> checked;    // timed calls whose outputs were compared
+  std::vector<Finding> doubts;  // families that the times themselves speak of, with the figures
+};
+
 struct Evidence {
   std::string syntax_error;
   std::vector<Finding> findings;  // static facts, refusals, namespace patches, memory and race reports
@@ -83,6 +92,9 @@ struct Evidence {
       missing_parameter;  // a parameter that matters, starts constant, and the candidate has no room for
   bool seed_only_weights = false;
   std::vector<CompiledKernel> kernels;
+  bool on_gpu = false;                 // kernels were compiled and ran on a GPU, rather than interpreted
+  bool right_without_kernels = false;  // a call whose launches were left out gave the right answer
+  std::optional<TimingEvidence> timing;
 };
 
 // The verdict, by the first rule that applies; every finding is kept in it.

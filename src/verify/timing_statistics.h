@@ -1,0 +1,61 @@
+// Times of single calls: medians with their confidence, what of a time is the judge's own way to the worker
+// and back, and what times say that cannot be.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "verify/verdict.h"
+
+namespace nemoforge::verify {
+
+// A median and the 95 % interval of its order statistics, which assumes nothing of the distribution.
+struct MedianInterval {
+  double median = 0;
+  double low = 0;
+  double high = 0;
+};
+
+// Of at least one value.
+[[nodiscard]] MedianInterval median_interval(std::vector<double> values);
+
+// Calls of one process on cold caches and fresh inputs. wall_ms is the judge's clock from the command to the
+// answer; event_ms is what the process itself measured on the GPU, which is believed of the reference alone.
+struct TimedCalls {
+  std::vector<double> wall_ms;
+  std::vector<double> event_ms;
+};
+
+// What the reference's calls take beyond their work: the way of the messages and the start of a call.
+[[nodiscard]] double message_ms(const TimedCalls& reference);
+
+// The judge's own times less message_ms.
+[[nodiscard]] MedianInterval call_time(const TimedCalls& calls, double message_ms);
+
+// What the problem and the card say about the least time.
+struct Floor {
+  double bytes = 0;             // that must pass through the card's memory
+  double copy_bytes_per_s = 0;  // measured, read and written
+  double output_bytes = 0;
+};
+[[nodiscard]] double floor_ms(const Floor& floor);
+
+struct Timing {
+  MedianInterval eager;
+  std::optional<MedianInterval> compiled;
+  MedianInterval kernel;       // of the candidate
+  double kernel_event_ms = 0;  // by its own process
+  double message_ms = 0;
+  double deliver_ms = 0;  // the judge's time from asking for a timed call's output to having it
+};
+
+// Median over median; low and high from the ends of both intervals that are furthest apart.
+[[nodiscard]] MedianInterval speedup(const MedianInterval& baseline, const MedianInterval& kernel);
+
+// Families (impossible_speed, deferred_work, stream_hide) that the times speak of, in order of weight.
+[[nodiscard]] std::vector<Finding> doubts_of(const Timing& timing, const Floor& floor);
+
+// Notes on times that stand: launch_bound, review.
+[[nodiscard]] std::vector<std::string> tags_of(const Timing& timing);
+
+}  // namespace nemoforge::verify

@@ -140,8 +140,7 @@ class Worker:
         random.seed(seed)
         try:
             with self._operators:
-                instance = self._module.ModelNew(*init)
-            instance = self._place(instance)
+                instance = self._place(self._module.ModelNew(*init))
             if message["evaluate"]:
                 instance.eval()
         except BaseException as failure:

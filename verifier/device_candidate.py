@@ -17,7 +17,7 @@ import triton  # noqa: E402
 import candidate_worker  # noqa: E402
 import seccomp_filter  # noqa: E402
 import toolsmith  # noqa: E402
-from candidate_worker import _nest  # noqa: E402
+from candidate_worker import MAX_LAUNCHES, _nest  # noqa: E402
 from device_memory import Gpu, content_digest  # noqa: E402
 from device_monitor import COUNT, SUPPRESS, WATCH, DeviceKernelMonitor  # noqa: E402
 from frames import Channel  # noqa: E402
@@ -28,7 +28,6 @@ from operator_monitor import OperatorMonitor  # noqa: E402
 from tensors import DTYPE_NAMES, decode  # noqa: E402
 
 OUTPUT_STEP = 256
-MAX_LAUNCHES = 4096
 
 
 def _round_up(value, step):
@@ -144,6 +143,10 @@ class DeviceWorker(candidate_worker.Worker):
             self._operators.operators = {}
             reply["hidden_operators"] = self._hidden_operators(profile)
         return reply
+
+    def _do_idle(self, message, blob):
+        """A timed call of nothing: what the way to this process takes, asked before the candidate is loaded."""
+        return {"event_ms": self._timed(tuple, ())[1]}
 
     def _do_deliver(self, message, blob):
         """The output of the timed call before."""

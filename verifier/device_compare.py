@@ -5,7 +5,7 @@ import torch
 from problem import RMS_FLOOR
 
 PIECE = 1 << 26
-LARGEST = 1e300
+LARGEST = 1e38
 
 
 def _pieces(*flats):

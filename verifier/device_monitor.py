@@ -37,14 +37,15 @@ class DeviceKernelMonitor:
         return function.fn.__code__.co_filename == self._path
 
     def install(self):
-        monitor = self
+        monitor, path = self, self._path
         run, bench = JITFunction.run, autotuner.Autotuner._bench
 
         def run_watched(self, *args, grid, warmup, **kwargs):
             if warmup or monitor._tuning:
                 return run(self, *args, grid=grid, warmup=warmup, **kwargs)
             if monitor.mode is COUNT:
-                monitor.counted.append(self.fn)
+                if self.fn.__code__.co_filename == path:
+                    monitor.counted.append(self.fn)
                 return run(self, *args, grid=grid, warmup=False, **kwargs)
             if monitor.mode is SUPPRESS:
                 return run(self, *args, grid=grid, warmup=True, **kwargs)
@@ -82,7 +83,7 @@ class DeviceKernelMonitor:
         except BaseException:
             self.num_failed += 1
             raise
-        constexprs = {names[position] for position in function.constexprs}
+        constexprs = {parameter.name for parameter in function.params if parameter.is_constexpr}
         arguments = tuple(_argument(name, value, name in constexprs) for name, value in values.items())
         options = {name: kwargs[name] for name in LAUNCH_OPTIONS if kwargs.get(name) is not None}
         self.launches.append(Launch(function.fn, seen[-1] if seen else (), arguments, options))

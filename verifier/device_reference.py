@@ -344,6 +344,11 @@ class DeviceWorker:
                 "bytes": size, "offset": position}
         return self._area.tensor(leaf)
 
+    def do_flush(self, message):
+        self._gpu.flush_cache()
+        self._gpu.synchronize()
+        return {}, b""
+
     def do_time_reference(self, message):
         """One call of the reference on the staged inputs, eager or compiled."""
         model = self._compiled if message["compiled"] else self._models[message["model"]]

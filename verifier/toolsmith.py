@@ -153,8 +153,9 @@ def start():
             loaded[key] = load(name, answer["path"])
         return loaded[key]
 
-    # The driver's own module of utilities is compiled by Triton itself, before these take effect.
-    driver.CudaUtils()
+    # The driver's own module of utilities is compiled by Triton itself, before these take effect, and only once.
+    utilities = driver.CudaUtils()
+    driver.CudaUtils = lambda: utilities
     driver.make_launcher = launcher_request
     driver.compile_module_from_src = compile_module
     compiler.subprocess = knobs.subprocess = _Subprocess(ask)

@@ -175,13 +175,13 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
       ->add_option("--device", config->options.device,
                    "Device that runs the kernels; interpret: Triton's interpreter on the CPU")
       ->transform(CLI::CheckedTransformer(devices));
-  const std::map<std::string, BackendKind> backends = {{"interpret", BackendKind::kInterpret},
-                                                       {"cuda", BackendKind::kCuda},
-                                                       {"http", BackendKind::kHttp}};
+  const std::map<std::string, BackendKind> backends = {
+      {"interpret", BackendKind::kInterpret}, {"cuda", BackendKind::kCuda}, {"http", BackendKind::kHttp}};
   command
-      ->add_option("--backend", config->backend,
-                   "interpret (this machine's CPU), cuda (its GPUs, with speedups) or http (`nemoforge verify-worker` "
-                   "elsewhere)")
+      ->add_option(
+          "--backend", config->backend,
+          "interpret (this machine's CPU), cuda (its GPUs, with speedups) or http (`nemoforge verify-worker` "
+          "elsewhere)")
       ->transform(CLI::CheckedTransformer(backends));
   command->add_option("--backend-url", config->remote.urls,
                       "A worker, such as http://host:8100; may be given again: jobs are spread over them");
@@ -199,15 +199,15 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
             config->options.num_workers = num_workers;
             config->workers_given = true;
           },
-          "Candidates verified at a time, with --run (cuda: default 3 a GPU, of which one is timed at a time; http: "
+          "Candidates verified at a time, with --run (cuda: default 3 a GPU, of which one is timed at a "
+          "time; http: "
           "default as many as the workers have slots)")
       ->check(CLI::Range(1, 256));
   command->add_flag_callback(
       "--no-sandbox", [config] { config->options.sandbox = false; },
       "Run candidates without isolation (only on a machine that holds nothing else)");
-  command->add_flag_callback(
-      "--no-compile-baseline", [config] { config->options.time_compiled = false; },
-      "cuda: do not time torch.compile of the reference, which takes up to a minute a problem");
+  command->add_flag("!--no-compile-baseline", config->options.time_compiled,
+                    "cuda: do not time torch.compile of the reference, which takes up to a minute a problem");
   command->add_flag("--json", config->json, "Print the whole record as one line of JSON");
 }
 

@@ -98,6 +98,8 @@ void add_verify_worker_command(CLI::App& app, Outcome& outcome) {
   command->add_option("--max-body-bytes", config->http.max_body_bytes, "Of a request; larger ones get 413")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_flag("!--no-compile-baseline", config->verify.time_compiled,
+                    "cuda: do not time torch.compile of the reference, which takes up to a minute a problem");
   command->add_flag("!--no-sandbox", config->verify.sandbox,
                     "Run candidates without isolation (only on a machine that holds nothing)");
 }

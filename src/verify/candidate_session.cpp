@@ -182,11 +182,6 @@ void CandidateSession::finish() {
   end();
 }
 
-void CandidateSession::finish_on_gpu() {
-  look_around();
-  end();
-}
-
 void CandidateSession::end() {
   if (!evidence_->worker_failure) process_.kill();
   evidence_->standard_output = process_.standard_output();

@@ -40,17 +40,16 @@ class CandidateSession {
 
   // The last looks at the process, the kernels compiled ahead of time, and its end.
   void finish();
-  // The same where the kernels ran compiled.
-  void finish_on_gpu();
+  // The last look, and the end, where the kernels ran compiled.
+  void look_around();
+  void end();
 
   [[nodiscard]] bool has_time_for_trials() const;
 
  private:
   void note_worker_failure(ExchangeFailure failure, const char* stage);
   void take_findings(const io::Json& reply);
-  void look_around();
   void compile_kernels();
-  void end();
   void assemble(const std::string& ptx, CompiledKernel& kernel);
   [[nodiscard]] Clock::duration time_left(Clock::duration at_most) const;
 

@@ -1,6 +1,7 @@
 #include "verify/device_judge.h"
 
 #include <algorithm>
+#include <future>
 #include <map>
 #include <optional>
 #include <utility>
@@ -30,6 +31,9 @@ constexpr auto kLoadTimeout = seconds(60);
 constexpr auto kFirstCallTimeout = seconds(60);
 constexpr auto kPingTimeout = seconds(30);
 constexpr int kMaxFailures = 3;
+// Models that take longer than this many seconds to make are made for one of KernelBench's seeds, not for
+// all.
+constexpr double kSlowModel = 0.3;
 // What the candidate's process may have of the memory that is free when it starts.
 constexpr double kMemoryShare = 0.9;
 constexpr uint64_t kSeedMask = (uint64_t{1} << 48) - 1;
@@ -91,9 +95,12 @@ class DeviceJudge {
   int slot_ = 0;
   double seconds_per_call_ = 0;
   double seconds_per_trial_ = 0;  // of the reference's work before a call
+  double seconds_per_model_ = 0;
+  double message_ms_ = 0;
   bool seed_only_ = false;
   int kept_id_ = 0;
   bool kept_waits_ = false;
+  bool ended_ = false;  // the candidate's process, after its last call
   std::map<std::string, int> slot_ids_;
   std::vector<std::string> tags_;
 };
@@ -138,16 +145,19 @@ Status DeviceJudge::share_memory() {
 Result<bool> DeviceJudge::construct(int index, const Instance& instance) {
   Json request = {{"command", "construct"}, {"model", index}, {"seed", instance.seed}};
   if (instance.perturb) request["perturb"] = *instance.perturb;
-  NF_TRY(const Json reference, ask_reference(request));
+  // Both sides at once: large models take seconds to be filled with random numbers.
+  const Clock::time_point begin = Clock::now();
+  auto made = std::async(std::launch::async, [&] { return ask_reference(request); });
   Json reply;
-  if (!candidate_.ask({{"command", "construct"},
-                       {"instance", index},
-                       {"seed", instance.seed},
-                       {"evaluate", problem_["evaluate"]},
-                       {"init", problem_["init"]}},
-                      init_blob_, kFirstCallTimeout, "construct", &reply)) {
-    return false;
-  }
+  const bool answered = candidate_.ask({{"command", "construct"},
+                                        {"instance", index},
+                                        {"seed", instance.seed},
+                                        {"evaluate", problem_["evaluate"]},
+                                        {"init", problem_["init"]}},
+                                       init_blob_, kFirstCallTimeout, "construct", &reply);
+  NF_TRY(const Json reference, made.get());
+  seconds_per_model_ = std::chrono::duration<double>(Clock::now() - begin).count();
+  if (!answered) return false;
   slot_ids_.clear();
   const StateMatch match =
       match_state(array_of(reference, "state"), {}, array_of(reply, "state"), problem_["parameters"]);
@@ -270,8 +280,11 @@ Result<bool> DeviceJudge::run_trials() {
   facts.seed = draw_seed();
   for (const Json& kind : problem_["gate"]["kept"]) facts.kinds.push_back(kind.get<std::string>());
   facts.has_parameters = !problem_["parameters"].empty() && !seed_only_;
-  for (const Json& seed : problem_["kernelbench_seeds"])
+  for (const Json& seed : problem_["kernelbench_seeds"]) {
+    // Each of these has a model of its own.
+    if (facts.has_parameters && seconds_per_model_ > kSlowModel && !facts.kernelbench_seeds.empty()) break;
     facts.kernelbench_seeds.push_back(seed.get<uint64_t>());
+  }
   // The reference's work counts: where it takes long the plan is the short one.
   facts.seconds_per_call = seconds_per_call_ + seconds_per_trial_;
   const Plan plan = make_plan(facts, first_seed);
@@ -328,11 +341,11 @@ Result<bool> DeviceJudge::time(const std::string& problem) {
   NF_TRY(const TimedCalls calls,
          time_candidate(*reference_, candidate_, rng_, timed, evidence_, &timing.deliver_ms));
   if (calls.wall_ms.empty()) return !evidence_.worker_failure && evidence_.errors.empty();
-  timing.message_ms = message_ms(reference->eager);
-  timing.eager = call_time(reference->eager, timing.message_ms);
-  if (reference->compiled) timing.compiled = call_time(*reference->compiled, timing.message_ms);
-  timing.kernel = call_time(calls, timing.message_ms);
-  timing.kernel_event_ms = median_interval(calls.event_ms).median;
+  timing.message_ms = message_ms_;
+  timing.eager = event_time(reference->eager);
+  if (reference->compiled) timing.compiled = event_time(*reference->compiled);
+  timing.kernel_wall = wall_time(calls, timing.message_ms);
+  timing.kernel_event = event_time(calls);
   Floor floor;
   floor.bytes = get(memory_["floor"], "bytes", 0.0);
   floor.copy_bytes_per_s = get(memory_["card"], "copy_bytes_per_s", 0.0);
@@ -350,24 +363,25 @@ void DeviceJudge::record_times(const Timing& timing, const Baselines& baselines,
     return Json({{"median", value.median}, {"low", value.low}, {"high", value.high}});
   };
   Json& figures = record_["timing"];
-  figures["kernel_ms"] = interval(timing.kernel);
+  const MedianInterval& kernel = timing.kernel();
+  figures["kernel_ms"] = interval(kernel);
+  figures["kernel_wall_ms"] = interval(timing.kernel_wall);
+  figures["kernel_event_ms"] = interval(timing.kernel_event);
   figures["eager_ms"] = interval(timing.eager);
-  figures["speedup"] = interval(speedup(timing.eager, timing.kernel));
-  figures["kernel_event_ms"] = timing.kernel_event_ms;
-  figures["eager_event_ms"] = median_interval(baselines.eager.event_ms).median;
+  figures["speedup"] = interval(speedup(timing.eager, kernel));
   figures["message_ms"] = timing.message_ms;
   figures["deliver_ms"] = timing.deliver_ms;
   figures["calls"] = {{"kernel", calls.wall_ms.size()}, {"eager", baselines.eager.wall_ms.size()}};
-  figures["kernel_wall_ms"] = calls.wall_ms;
-  record_["kernel_ms"] = timing.kernel.median;
+  figures["kernel_event_ms_of_each"] = calls.event_ms;
+  record_["kernel_ms"] = kernel.median;
   record_["eager_ms"] = timing.eager.median;
   record_["reference_ms"] = timing.eager.median;
-  record_["speedup"] = timing.eager.median / timing.kernel.median;
+  record_["speedup"] = timing.eager.median / kernel.median;
   if (timing.compiled) {
     figures["compile_ms"] = interval(*timing.compiled);
-    figures["speedup_compile"] = interval(speedup(*timing.compiled, timing.kernel));
+    figures["speedup_compile"] = interval(speedup(*timing.compiled, kernel));
     record_["compile_ms"] = timing.compiled->median;
-    record_["speedup_compile"] = timing.compiled->median / timing.kernel.median;
+    record_["speedup_compile"] = timing.compiled->median / kernel.median;
   } else if (!baselines.compile_failure.empty()) {
     figures["compile_failure"] = baselines.compile_failure;
   }
@@ -387,11 +401,16 @@ Result<bool> DeviceJudge::call_without_kernels() {
   if (expected_["dropped"].is_string()) return true;
   inputs_ = expected_["inputs"];
   outputs_ = expected_["outputs"];
-  // A failure says that the kernels were needed.
+  // A failure says that the kernels were needed, whatever else it does.
   const size_t num_errors = evidence_.errors.size();
+  const size_t num_findings = evidence_.findings.size();
   NF_TRY(const bool answered, call(trial, "suppressed", "work"));
   evidence_.errors.resize(num_errors);
-  evidence_.worker_failure.reset();
+  evidence_.findings.resize(num_findings);
+  if (evidence_.worker_failure) {
+    evidence_.worker_failure.reset();
+    ended_ = true;
+  }
   return answered;
 }
 
@@ -442,21 +461,30 @@ Result<JudgeReport> DeviceJudge::run(const std::string& problem, const std::stri
   if (const Status met = candidate_.greet(memory, record_); !met) {
     return refuse("not_verified", met.error().to_string());
   }
+  {
+    const GpuTurns::Turn turn = device_.turns.alone();
+    const auto messages = time_messages(*reference_, candidate_);
+    if (!messages) return refuse("not_verified", messages.error().to_string());
+    message_ms_ = message_ms(*messages);
+  }
   bool goes_on = candidate_.load();
   if (goes_on) {
     const auto tried = run_trials();
     if (!tried) return refuse("not_verified", tried.error().to_string());
     goes_on = *tried;
   }
-  if (goes_on && decide(evidence_).correct()) {
+  if (!goes_on || !decide(evidence_).correct()) {
+    candidate_.look_around();
+  } else {
     const auto timed = time(problem);
     if (!timed) return refuse("not_verified", timed.error().to_string());
-    if (*timed) {
+    candidate_.look_around();
+    if (*timed && !evidence_.worker_failure) {
       const auto left_out = call_without_kernels();
       if (!left_out) return refuse("not_verified", left_out.error().to_string());
     }
   }
-  candidate_.finish_on_gpu();
+  if (!ended_) candidate_.end();
   if (evidence_.worker_failure) {
     // A candidate that took the GPU with it has taken the reference too: the next one gets another.
     if (!reference_->ask_within({{"command", "ping"}}, kPingTimeout)) {

@@ -20,6 +20,7 @@ constexpr int kMaxCalls = 100;
 // Calls end when the median is known this well, or after this time.
 constexpr double kWantedHalfWidth = 0.01;
 constexpr auto kMaxDuration = seconds(8);
+constexpr auto kIdleTimeout = seconds(30);
 constexpr auto kCompileTimeout = seconds(240);
 constexpr int kMinChecks = 3;
 constexpr int kMaxChecks = 6;
@@ -83,6 +84,24 @@ Result<Baselines> time_reference(ReferenceWorker& reference, Rng& rng, int insta
   NF_TRY(baselines.compiled, time_reference_calls(reference, rng, instance, true));
   NF_RETURN_IF_ERROR(reference.ask({{"command", "forget_compiled"}}, nullptr));
   return baselines;
+}
+
+Result<TimedCalls> time_messages(ReferenceWorker& reference, CandidateSession& candidate) {
+  TimedCalls calls;
+  for (int i = -kWarmUps; i < kMinCalls; ++i) {
+    // As before a timed call the GPU worked for the other process last.
+    NF_RETURN_IF_ERROR(reference.ask({{"command", "flush"}}, nullptr));
+    Json reply;
+    const Clock::time_point start = Clock::now();
+    if (!candidate.ask({{"command", "idle"}}, {}, kIdleTimeout, "start", &reply)) {
+      return error(ErrorCode::kUnavailable, "the worker for candidates does not answer");
+    }
+    const double wall = elapsed_ms(start);
+    if (i < 0) continue;
+    calls.wall_ms.push_back(wall);
+    calls.event_ms.push_back(get(reply, "event_ms", 0.0));
+  }
+  return calls;
 }
 
 Result<TimedCalls> time_candidate(ReferenceWorker& reference, CandidateSession& candidate, Rng& rng,

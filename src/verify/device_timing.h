@@ -5,8 +5,8 @@
 // process until its answer, which a process that works as told gives when all work of its context has ended.
 // In calls that only the judge knows, the reference's process then overwrites the inputs, the candidate's
 // process hands out the output, and the reference's process compares it: work that was left for later has no
-// inputs any more, and the time of handing out is the judge's as well. The reference is timed by the same
-// exchange, so that the way of the messages can be taken off both.
+// inputs any more, and the time of handing out is on the judge's clock as well. What that clock sees beyond
+// the work is measured in the candidate's process before the candidate is loaded there.
 #pragma once
 
 #include <string>
@@ -33,6 +33,10 @@ struct TimedProblem {
 // Times the reference, eager and, if asked, compiled. The GPU must be this thread's alone.
 [[nodiscard]] Result<Baselines> time_reference(ReferenceWorker& reference, Rng& rng, int instance,
                                                bool compiled);
+
+// Calls of nothing in the candidate's process, before the candidate is loaded there: what the judge's clock
+// sees beyond the work of a call. The GPU must be this thread's alone.
+[[nodiscard]] Result<TimedCalls> time_messages(ReferenceWorker& reference, CandidateSession& candidate);
 
 // Times the candidate and notes what was seen in the evidence's TimingEvidence. The calls; empty where the
 // candidate failed, which is in the evidence then.

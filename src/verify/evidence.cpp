@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace nemoforge::verify {
 namespace {
 
@@ -176,10 +178,9 @@ Decision decide_form(const Evidence& evidence) {
 std::string describe_mismatch(const Call& call) {
   for (const Comparison& comparison : call.comparisons) {
     if (comparison.num_bad == 0) continue;
-    return call.kind + " inputs: " + std::to_string(comparison.num_bad) + " of " +
-           std::to_string(comparison.num_elements) + " elements wrong, worst at " +
-           std::to_string(comparison.worst_idx) + ": " + std::to_string(comparison.worst_value) + " for " +
-           std::to_string(comparison.worst_expected);
+    return fmt::format("{} inputs: {} of {} elements wrong, worst at {}: {:g} for {:g}", call.kind,
+                       comparison.num_bad, comparison.num_elements, comparison.worst_idx,
+                       comparison.worst_value, comparison.worst_expected);
   }
   return call.kind + " inputs";
 }

@@ -26,11 +26,9 @@ struct TimedCalls {
   std::vector<double> event_ms;
 };
 
-// What the reference's calls take beyond their work: the way of the messages and the start of a call.
-[[nodiscard]] double message_ms(const TimedCalls& reference);
-
-// The judge's own times less message_ms.
-[[nodiscard]] MedianInterval call_time(const TimedCalls& calls, double message_ms);
+// What calls take beyond their work on the GPU: the way of the messages, the GPU's change from one process to
+// another, the start of a call.
+[[nodiscard]] double message_ms(const TimedCalls& calls);
 
 // What the problem and the card say about the least time.
 struct Floor {
@@ -41,13 +39,22 @@ struct Floor {
 [[nodiscard]] double floor_ms(const Floor& floor);
 
 struct Timing {
-  MedianInterval eager;
+  MedianInterval eager;  // of the reference, by its own process, which is trusted
   std::optional<MedianInterval> compiled;
-  MedianInterval kernel;       // of the candidate
-  double kernel_event_ms = 0;  // by its own process
-  double message_ms = 0;
-  double deliver_ms = 0;  // the judge's time from asking for a timed call's output to having it
+  MedianInterval kernel_wall;   // of the candidate, by the judge's clock less message_ms
+  MedianInterval kernel_event;  // by the candidate's own process
+  double message_ms = 0;        // of the candidate's process, measured before the candidate was loaded
+  double deliver_ms = 0;        // the judge's time from asking for a timed call's output to having it
+
+  // The time that counts: the process's own, which is the finer one, as long as the judge's clock does not
+  // contradict it; else the judge's.
+  [[nodiscard]] const MedianInterval& kernel() const;
 };
+
+// Of what the calls' own processes measured.
+[[nodiscard]] MedianInterval event_time(const TimedCalls& calls);
+// Of the judge's own times less message_ms.
+[[nodiscard]] MedianInterval wall_time(const TimedCalls& calls, double message_ms);
 
 // Median over median; low and high from the ends of both intervals that are furthest apart.
 [[nodiscard]] MedianInterval speedup(const MedianInterval& baseline, const MedianInterval& kernel);

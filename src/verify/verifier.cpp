@@ -46,9 +46,9 @@ Result<Verifier> Verifier::create(const Options& options) {
     for (const GpuInfo& info : found) verifier.gpus_.push_back(std::make_shared<GpuDevice>(info));
   }
   if (options.num_workers == 0) {
-    verifier.options_.num_workers =
-        verifier.gpus_.empty() ? static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))
-                               : kWorkersPerGpu * static_cast<int>(verifier.gpus_.size());
+    verifier.options_.num_workers = verifier.gpus_.empty()
+                                        ? static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))
+                                        : kWorkersPerGpu * static_cast<int>(verifier.gpus_.size());
   }
   if (options.sandbox) NF_RETURN_IF_ERROR(verifier.sandbox_.check_filter(verifier.python_));
   return verifier;

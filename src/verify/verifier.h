@@ -22,9 +22,9 @@ enum class Device { kAuto, kInterpret, kCuda };
 
 struct Options {
   Device device = Device::kAuto;
-  bool sandbox = true;        // false: the user gave --no-sandbox
-  // Candidates at a time, for a run; 0: one a core, or three a GPU, of which one has the GPU to be timed while the
-  // others compile and check.
+  bool sandbox = true;  // false: the user gave --no-sandbox
+  // Candidates at a time, for a run; 0: one a core, or three a GPU, of which one has the GPU to be timed
+  // while the others compile and check.
   int num_workers = 1;
   std::string version;        // of this program, for the record
   bool time_compiled = true;  // on a GPU: torch.compile of the reference is timed as well

@@ -83,6 +83,11 @@ class DeviceWorker(candidate_worker.Worker):
     def _make_input(self, leaf):
         return self._area.tensor(leaf)
 
+    def _do_call(self, message, blob):
+        reply = super()._do_call(message, blob)
+        reply["num_on_side_streams"] = self._kernels.num_on_side_streams
+        return reply
+
     # Delivery.
 
     def _deliver(self, outputs, offset, room, inputs):
@@ -122,13 +127,13 @@ class DeviceWorker(candidate_worker.Worker):
         self._kernels.counted.clear()
         self._last = None
         profile = torch.autograd.profiler.profile() if message["profile"] else None
-        milliseconds, error = 0.0, None
+        times, error = {}, None
         try:
             with self._no_grad():
                 if profile is not None:
                     profile.__enter__()
                 try:
-                    self._last, milliseconds = self._timed(instance, arguments)
+                    self._last, times = self._timed(instance, arguments)
                 finally:
                     if profile is not None:
                         profile.__exit__(None, None, None)
@@ -136,7 +141,7 @@ class DeviceWorker(candidate_worker.Worker):
             error = self._error(failure)
         self._kernels.mode = WATCH
         self._last_leaves = leaves
-        reply = {"event_ms": milliseconds, "launches": [function.__qualname__[:200] for function in self._kernels.counted[:MAX_LAUNCHES]]}
+        reply = {**times, "launches": [function.__qualname__[:200] for function in self._kernels.counted[:MAX_LAUNCHES]]}
         if error is not None:
             reply["error"] = error
         if profile is not None:
@@ -146,7 +151,7 @@ class DeviceWorker(candidate_worker.Worker):
 
     def _do_idle(self, message, blob):
         """A timed call of nothing: what the way to this process takes, asked before the candidate is loaded."""
-        return {"event_ms": self._timed(tuple, ())[1]}
+        return self._timed(tuple, ())[1]
 
     def _do_deliver(self, message, blob):
         """The output of the timed call before."""

@@ -16,9 +16,9 @@ def measure(gpu):
     """Measured rates: bytes copied (read and written) and half-precision products with float32 sums."""
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=gpu.device).fill_(1)
     target = torch.empty_like(source)
-    times = sorted(gpu.timed(target.copy_, (source,))[1] for _ in range(8))
+    times = sorted(gpu.timed(target.copy_, (source,))[1]["event_ms"] for _ in range(8))
     matrix = torch.ones(MATRIX, MATRIX, dtype=torch.float16, device=gpu.device)
-    products = sorted(gpu.timed(torch.mm, (matrix, matrix))[1] for _ in range(4))
+    products = sorted(gpu.timed(torch.mm, (matrix, matrix))[1]["event_ms"] for _ in range(4))
     del source, target, matrix
     gpu.release()
     return {"name": gpu.name, "memory_bytes": gpu.memory_bytes, "l2_bytes": gpu.l2_bytes,

@@ -70,7 +70,7 @@ class Gpu:
         self._synchronize = self._driver.cuCtxSynchronize
         self._record = self._driver.cuEventRecord
         self._elapsed = self._driver.cuEventElapsedTime
-        self._start, self._end = self._new_event(), self._new_event()
+        self._start, self._end, self._settled = self._new_event(), self._new_event(), self._new_event()
         self._flushed = ctypes.c_uint64()
         self._check("cuMemAlloc", self._driver.cuMemAlloc_v2(ctypes.byref(self._flushed), FLUSH_BYTES))
         self._fill = self._driver.cuMemsetD8Async
@@ -136,17 +136,22 @@ class Gpu:
         return f"CUDA error: {(text.value or b'?').decode()} ({(name.value or b'?').decode()})"
 
     def timed(self, function, arguments):
-        """(result, milliseconds by events on the default stream), returned when everything has ended. The GPU is kept busy
-        with the cache's flush until the call's first kernel has reached it: as in KernelBench's evaluator, the way of a
-        launch is not part of the time."""
+        """(result, times), returned when everything has ended: event_ms by events on the default stream, settled_ms until
+        everything on all streams had ended. The GPU is kept busy with the cache's flush until the call's first kernel has
+        reached it: as in KernelBench's evaluator, the way of a launch is not part of the time."""
         self.flush_cache()
         self._record(self._start, None)
         result = function(*arguments)
         self._record(self._end, None)
         self.synchronize()
+        self._record(self._settled, None)
+        self.synchronize()
+        return result, {"event_ms": self._between(self._start, self._end), "settled_ms": self._between(self._start, self._settled)}
+
+    def _between(self, start, end):
         milliseconds = ctypes.c_float()
-        self._elapsed(ctypes.byref(milliseconds), self._start, self._end)
-        return result, milliseconds.value
+        self._elapsed(ctypes.byref(milliseconds), start, end)
+        return milliseconds.value
 
     def flush_cache(self):
         """Puts other bytes in the place of whatever the L2 cache holds; does not wait for it."""

@@ -7,6 +7,7 @@ from triton.runtime.jit import JITFunction
 
 from kernel_monitor import Launch, _argument
 
+DEFAULT_STREAM = 0
 WATCH, COUNT, SUPPRESS = "watch", "count", "suppress"
 LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 
@@ -23,7 +24,7 @@ class DeviceKernelMonitor:
         self.launches = []
         self.counted = []
         self.num_failed = 0
-        self.num_foreign = 0
+        self.num_on_side_streams = 0
         self.depth = 0  # kernels run no tensor operations here
         self.call_id = 0
         self._tuning = 0
@@ -31,6 +32,7 @@ class DeviceKernelMonitor:
     def begin_call(self, call_id, shuffle_seed, record_accesses):
         self.launches = []
         self.num_failed = 0
+        self.num_on_side_streams = 0
         self.call_id = call_id
 
     def is_candidates(self, function):
@@ -73,8 +75,8 @@ class DeviceKernelMonitor:
             return value
 
         if not self.is_candidates(function):
-            self.num_foreign += 1
             return run(function, *args, grid=grid, warmup=False, **kwargs)
+        self.num_on_side_streams += torch.cuda.current_stream().cuda_stream != DEFAULT_STREAM
         names = function.arg_names
         values = {**dict(zip(names, args)), **{name: kwargs[name] for name in names if name in kwargs}}
         self._note_memory(function.fn.__qualname__, list(values.values()))

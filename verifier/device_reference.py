@@ -344,18 +344,13 @@ class DeviceWorker:
                 "bytes": size, "offset": position}
         return self._area.tensor(leaf)
 
-    def do_flush(self, message):
-        self._gpu.flush_cache()
-        self._gpu.synchronize()
-        return {}, b""
-
     def do_time_reference(self, message):
         """One call of the reference on the staged inputs, eager or compiled."""
         model = self._compiled if message["compiled"] else self._models[message["model"]]
         with torch.no_grad():
-            result, milliseconds = self._gpu.timed(model, self._arguments)
+            result, times = self._gpu.timed(model, self._arguments)
         del result
-        return {"event_ms": milliseconds}, b""
+        return times, b""
 
     def do_spoil_inputs(self, message):
         """After a timed call and before its output is asked for: what was not computed by now cannot be any more."""

@@ -14,6 +14,7 @@ from tensors import leaves, map_tensors
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 RMS_FLOOR = 1e-7
+NUM_KEPT_MODELS = 2
 
 
 class ProblemError(Exception):
@@ -61,6 +62,7 @@ class Problem:
 
     def __init__(self, path, overrides, device="cpu"):
         self.device = device
+        self._made = {}
         with open(path, encoding="utf-8") as file:
             source = file.read()
         override = _Override(overrides)
@@ -80,10 +82,20 @@ class Problem:
 
     def construct(self, seed):
         seed_everything(seed)
-        model = self.module.Model(*copy.deepcopy(self.init_inputs))
-        if self.device != "cpu":
-            model = model.to(self.device)
+        if self.device == "cpu":
+            model = self.module.Model(*copy.deepcopy(self.init_inputs))
+        else:
+            model = copy.deepcopy(self._made_on_device(seed))
         return model.eval() if self.evaluate else model
+
+    def _made_on_device(self, seed):
+        """Random numbers for large models are made on the CPU, where they take seconds: the last models are kept as they
+        were made, and copied on the GPU."""
+        if seed not in self._made:
+            while len(self._made) >= NUM_KEPT_MODELS:
+                self._made.pop(next(iter(self._made)))
+            self._made[seed] = self.module.Model(*copy.deepcopy(self.init_inputs)).to(self.device)
+        return self._made[seed]
 
     def inputs(self, seed, kind):
         return make_inputs(self.module.get_inputs, seed, kind, self.device)

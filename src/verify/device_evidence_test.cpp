@@ -1,8 +1,7 @@
 #include "verify/device_evidence.h"
 
-#include <nlohmann/json.hpp>
-
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace nemoforge::verify {
 namespace {
@@ -12,7 +11,8 @@ using io::Json;
 const Json kExpected = Json::parse(R"([{"dtype": "float32", "shape": [2, 3], "floating": true}])");
 
 Json delivered() {
-  return Json::parse(R"({"outputs": [{"dtype": "float32", "shape": [2, 3], "device": "cuda", "delivered": true,
+  return Json::parse(
+      R"({"outputs": [{"dtype": "float32", "shape": [2, 3], "device": "cuda", "delivered": true,
                                       "from_kernel": true, "ever_from_kernel": true, "known_memory": true}]})");
 }
 
@@ -24,7 +24,8 @@ Json compared() {
 
 OutputDefect defect_of(const Json& reply) {
   Call call;
-  EXPECT_EQ(check_form(reply, kExpected, call), call.defect == OutputDefect::kNone);
+  const bool formed = check_form(reply, kExpected, call);
+  EXPECT_EQ(formed, call.defect == OutputDefect::kNone);
   return call.defect;
 }
 

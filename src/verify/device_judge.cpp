@@ -36,6 +36,7 @@ constexpr int kMaxFailures = 3;
 constexpr double kSlowModel = 0.3;
 // What the candidate's process may have of the memory that is free when it starts.
 constexpr double kMemoryShare = 0.9;
+constexpr double kMaxMessageFactor = 1.5;
 constexpr uint64_t kSeedMask = (uint64_t{1} << 48) - 1;
 
 std::chrono::milliseconds call_timeout(double seconds_per_call) {
@@ -346,6 +347,7 @@ Result<bool> DeviceJudge::time(const std::string& problem) {
   if (reference->compiled) timing.compiled = event_time(*reference->compiled);
   timing.kernel_wall = wall_time(calls, timing.message_ms);
   timing.kernel_event = event_time(calls);
+  timing.settled_ms = median_interval(calls.settled_ms).median;
   Floor floor;
   floor.bytes = get(memory_["floor"], "bytes", 0.0);
   floor.copy_bytes_per_s = get(memory_["card"], "copy_bytes_per_s", 0.0);
@@ -369,6 +371,7 @@ void DeviceJudge::record_times(const Timing& timing, const Baselines& baselines,
   figures["kernel_event_ms"] = interval(timing.kernel_event);
   figures["eager_ms"] = interval(timing.eager);
   figures["speedup"] = interval(speedup(timing.eager, kernel));
+  figures["settled_ms"] = timing.settled_ms;
   figures["message_ms"] = timing.message_ms;
   figures["deliver_ms"] = timing.deliver_ms;
   figures["calls"] = {{"kernel", calls.wall_ms.size()}, {"eager", baselines.eager.wall_ms.size()}};
@@ -463,9 +466,12 @@ Result<JudgeReport> DeviceJudge::run(const std::string& problem, const std::stri
   }
   {
     const GpuTurns::Turn turn = device_.turns.alone();
-    const auto messages = time_messages(*reference_, candidate_);
+    const auto messages = time_messages(*reference_, candidate_, rng_);
     if (!messages) return refuse("not_verified", messages.error().to_string());
-    message_ms_ = message_ms(*messages);
+    // On a machine that was busy just then a call of nothing takes longer than it has to; no candidate may
+    // gain by it.
+    device_.least_message_ms = std::min(device_.least_message_ms, *messages);
+    message_ms_ = std::min(*messages, kMaxMessageFactor * device_.least_message_ms);
   }
   bool goes_on = candidate_.load();
   if (goes_on) {

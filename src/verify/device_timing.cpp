@@ -17,6 +17,7 @@ constexpr uint64_t kSeedMask = (uint64_t{1} << 48) - 1;
 constexpr int kWarmUps = 3;
 constexpr int kMinCalls = 25;
 constexpr int kMaxCalls = 100;
+constexpr int kMessageCalls = 15;
 // Calls end when the median is known this well, or after this time.
 constexpr double kWantedHalfWidth = 0.01;
 constexpr auto kMaxDuration = seconds(8);
@@ -29,9 +30,14 @@ double elapsed_ms(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
 
+void note_times(const Json& reply, TimedCalls& calls) {
+  calls.event_ms.push_back(get(reply, "event_ms", 0.0));
+  calls.settled_ms.push_back(get(reply, "settled_ms", 0.0));
+}
+
 bool known_well(const TimedCalls& calls) {
-  if (calls.wall_ms.size() < kMinCalls) return false;
-  const MedianInterval interval = median_interval(calls.wall_ms);
+  if (calls.event_ms.size() < kMinCalls) return false;
+  const MedianInterval interval = median_interval(calls.event_ms);
   return interval.high - interval.low < 2 * kWantedHalfWidth * interval.median;
 }
 
@@ -48,7 +54,7 @@ Result<TimedCalls> time_reference_calls(ReferenceWorker& reference, Rng& rng, in
     const double wall = elapsed_ms(start);
     if (i < 0) continue;
     calls.wall_ms.push_back(wall);
-    calls.event_ms.push_back(get(reply, "event_ms", 0.0));
+    note_times(reply, calls);
     if (known_well(calls)) break;
     if (calls.wall_ms.size() >= kMinCalls && Clock::now() - begin > kMaxDuration) break;
   }
@@ -86,11 +92,12 @@ Result<Baselines> time_reference(ReferenceWorker& reference, Rng& rng, int insta
   return baselines;
 }
 
-Result<TimedCalls> time_messages(ReferenceWorker& reference, CandidateSession& candidate) {
+Result<double> time_messages(ReferenceWorker& reference, CandidateSession& candidate, Rng& rng) {
   TimedCalls calls;
-  for (int i = -kWarmUps; i < kMinCalls; ++i) {
-    // As before a timed call the GPU worked for the other process last.
-    NF_RETURN_IF_ERROR(reference.ask({{"command", "flush"}}, nullptr));
+  for (int i = -kWarmUps; i < kMessageCalls; ++i) {
+    // As before a timed call: the GPU and the processors worked for the other process last.
+    NF_RETURN_IF_ERROR(
+        reference.ask({{"command", "stage_timed"}, {"seed", rng.next_u64() & kSeedMask}}, nullptr));
     Json reply;
     const Clock::time_point start = Clock::now();
     if (!candidate.ask({{"command", "idle"}}, {}, kIdleTimeout, "start", &reply)) {
@@ -99,9 +106,9 @@ Result<TimedCalls> time_messages(ReferenceWorker& reference, CandidateSession& c
     const double wall = elapsed_ms(start);
     if (i < 0) continue;
     calls.wall_ms.push_back(wall);
-    calls.event_ms.push_back(get(reply, "event_ms", 0.0));
+    note_times(reply, calls);
   }
-  return calls;
+  return message_ms(calls);
 }
 
 Result<TimedCalls> time_candidate(ReferenceWorker& reference, CandidateSession& candidate, Rng& rng,
@@ -136,7 +143,7 @@ Result<TimedCalls> time_candidate(ReferenceWorker& reference, CandidateSession& 
     }
     if (i >= 0 && !profile) {
       calls.wall_ms.push_back(wall);
-      calls.event_ms.push_back(get(reply, "event_ms", 0.0));
+      note_times(reply, calls);
     }
     const auto num_checked = seen.checked.size();
     const bool check = i == first_check || (num_checked < kMaxChecks && rng.below(10) == 0) ||

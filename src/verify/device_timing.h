@@ -34,9 +34,9 @@ struct TimedProblem {
 [[nodiscard]] Result<Baselines> time_reference(ReferenceWorker& reference, Rng& rng, int instance,
                                                bool compiled);
 
-// Calls of nothing in the candidate's process, before the candidate is loaded there: what the judge's clock
-// sees beyond the work of a call. The GPU must be this thread's alone.
-[[nodiscard]] Result<TimedCalls> time_messages(ReferenceWorker& reference, CandidateSession& candidate);
+// The milliseconds that the judge's clock sees beyond the work of a call: of calls of nothing in the
+// candidate's process, before the candidate is loaded there. The GPU must be this thread's alone.
+[[nodiscard]] Result<double> time_messages(ReferenceWorker& reference, CandidateSession& candidate, Rng& rng);
 
 // Times the candidate and notes what was seen in the evidence's TimingEvidence. The calls; empty where the
 // candidate failed, which is in the evidence then.

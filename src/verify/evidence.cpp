@@ -14,6 +14,9 @@ namespace {
 // The most shared memory of one block on an H100.
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
 
+// How the reference's process writes NaN, which JSON has no number for.
+constexpr double kNotANumber = 1e38;
+
 using Decision = std::optional<Judgement>;
 
 Judgement verdict(std::string name, std::string stage, std::string detail) {
@@ -207,6 +210,13 @@ Decision decide_side_conditions(const Evidence& evidence) {
   return std::nullopt;
 }
 
+// Whether some output holds what it held before the call, which is NaN everywhere.
+bool holds_poison(const Call& call) {
+  return std::any_of(call.comparisons.begin(), call.comparisons.end(), [](const Comparison& comparison) {
+    return comparison.num_bad > 0 && comparison.worst_value >= kNotANumber;
+  });
+}
+
 Decision decide_values(const Evidence& evidence) {
   const Call* wrong = nullptr;
   bool repeat_right = false;
@@ -217,6 +227,10 @@ Decision decide_values(const Evidence& evidence) {
   }
   if (wrong == nullptr) return std::nullopt;
   if (const Finding* race = find(evidence, "race")) return verdict("cheating:race", "compare", race->detail);
+  if (wrong->num_on_side_streams > 0 && holds_poison(*wrong)) {
+    return verdict("cheating:stream_hide", "compare",
+                   "works on a stream that nobody waits for: " + describe_mismatch(*wrong));
+  }
   const bool only_repeats_differ = repeat_right && repeat_wrong;
   if (only_repeats_differ && wrong->repeats_content) {
     return verdict("nondeterministic", "compare", describe_mismatch(*wrong));

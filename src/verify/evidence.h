@@ -45,6 +45,7 @@ struct Call {
   bool output_changed_unseen = false;
   int64_t num_launches = 0;
   int64_t num_failed_launches = 0;
+  int64_t num_on_side_streams = 0;  // launches on others than the default stream of a GPU
   std::vector<std::string> launch_digests;
   std::string host_data;            // digest of tensors and arguments made from Python's floats
   std::string operator_trace;       // digest of the operators' places, sizes and pieces of memory

@@ -1,6 +1,7 @@
 // One GPU of this machine as all verifying threads share it.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,8 @@ struct GpuDevice {
 
   GpuInfo info;
   GpuTurns turns;
+  // The least way of messages that was measured so far; read and written by whoever is alone.
+  double least_message_ms = std::numeric_limits<double>::infinity();
   // By problem and overrides; measured by whoever needs one first.
   std::mutex mutex;
   std::map<std::string, Baselines> baselines;

@@ -18,11 +18,16 @@ constexpr double kFloorMargin = 1.15;
 // A copy of the output, its description and their jitter.
 constexpr double kDeliverSlackMs = 1.0;
 constexpr double kDeliverShare = 0.2;
-// How far a process's own time may lie below the judge's and still be taken: the judge's clock has the jitter
-// of messages and of the GPU's change between processes in it.
-constexpr double kClockSlackMs = 0.03;
+// How far a process's own time may lie below the judge's and still be taken: the judge's clock has in it how
+// long processors and the GPU take to change to a process that has slept, which varies by some tenths of a
+// millisecond.
+constexpr double kClockSlackMs = 0.25;
 constexpr double kClockSlackShare = 0.1;
-// Work of this length and share that no event on the default stream sees was put where it should not be seen.
+// A difference of this length and share is no jitter: the process's clock was tampered with.
+constexpr double kFalseClockMs = 0.6;
+constexpr double kFalseClockShare = 0.25;
+// Between the end of an honest call's work on the default stream and that of all work there is the way of one
+// more event.
 constexpr double kHiddenMs = 0.1;
 constexpr double kHiddenShare = 0.25;
 // Below this a time is that of the launch as much as of the kernel.
@@ -100,10 +105,16 @@ std::vector<Finding> doubts_of(const Timing& timing, const Floor& floor) {
                                       timing.deliver_ms, kernel.median)});
   }
   const double gap = timing.kernel_wall.median - timing.kernel_event.median;
-  if (gap > kHiddenMs && gap > kHiddenShare * timing.kernel_wall.median) {
+  if (gap > kFalseClockMs && gap > kFalseClockShare * timing.kernel_wall.median) {
+    doubts.push_back(
+        {"timer_patch", fmt::format("{:.4f} ms by its own process, {:.4f} ms by the judge's clock",
+                                    timing.kernel_event.median, timing.kernel_wall.median)});
+  }
+  const double hidden = timing.settled_ms - timing.kernel_event.median;
+  if (hidden > kHiddenMs && hidden > kHiddenShare * timing.settled_ms) {
     doubts.push_back({"stream_hide",
                       fmt::format("{:.4f} ms by events on the default stream, {:.4f} ms until all work ended",
-                                  timing.kernel_event.median, timing.kernel_wall.median)});
+                                  timing.kernel_event.median, timing.settled_ms)});
   }
   return doubts;
 }

@@ -20,10 +20,12 @@ struct MedianInterval {
 [[nodiscard]] MedianInterval median_interval(std::vector<double> values);
 
 // Calls of one process on cold caches and fresh inputs. wall_ms is the judge's clock from the command to the
-// answer; event_ms is what the process itself measured on the GPU, which is believed of the reference alone.
+// answer. The others are what the process itself measured on the GPU: event_ms from before the call's work to
+// its end on the default stream, settled_ms to the end of all work on all streams.
 struct TimedCalls {
   std::vector<double> wall_ms;
   std::vector<double> event_ms;
+  std::vector<double> settled_ms;
 };
 
 // What calls take beyond their work on the GPU: the way of the messages, the GPU's change from one process to
@@ -43,6 +45,7 @@ struct Timing {
   std::optional<MedianInterval> compiled;
   MedianInterval kernel_wall;   // of the candidate, by the judge's clock less message_ms
   MedianInterval kernel_event;  // by the candidate's own process
+  double settled_ms = 0;        // likewise, until all streams were idle
   double message_ms = 0;        // of the candidate's process, measured before the candidate was loaded
   double deliver_ms = 0;        // the judge's time from asking for a timed call's output to having it
 
@@ -59,7 +62,8 @@ struct Timing {
 // Median over median; low and high from the ends of both intervals that are furthest apart.
 [[nodiscard]] MedianInterval speedup(const MedianInterval& baseline, const MedianInterval& kernel);
 
-// Families (impossible_speed, deferred_work, stream_hide) that the times speak of, in order of weight.
+// Families (impossible_speed, timer_patch, deferred_work, stream_hide) that the times speak of, in order of
+// weight.
 [[nodiscard]] std::vector<Finding> doubts_of(const Timing& timing, const Floor& floor);
 
 // Notes on times that stand: launch_bound, review.

@@ -365,7 +365,7 @@ Result<bool> DeviceJudge::time_once(const Baselines& reference) {
   if (reference.compiled) timing.compiled = event_time(*reference.compiled);
   timing.kernel_wall = wall_time(calls, timing.message_ms);
   timing.kernel_event = event_time(calls);
-  timing.settled_ms = median_interval(calls.settled_ms).median;
+  timing.settled = median_interval(calls.settled_ms);
   Floor floor;
   floor.bytes = get(memory_["floor"], "bytes", 0.0);
   floor.copy_bytes_per_s = get(memory_["card"], "copy_bytes_per_s", 0.0);
@@ -389,7 +389,7 @@ void DeviceJudge::record_times(const Timing& timing, const Baselines& baselines,
   figures["kernel_event_ms"] = interval(timing.kernel_event);
   figures["eager_ms"] = interval(timing.eager);
   figures["speedup"] = interval(speedup(timing.eager, kernel));
-  figures["settled_ms"] = timing.settled_ms;
+  figures["settled_ms"] = interval(timing.settled);
   figures["message_ms"] = timing.message_ms;
   figures["deliver_ms"] = timing.deliver_ms;
   figures["calls"] = {{"kernel", calls.wall_ms.size()}, {"eager", baselines.eager.wall_ms.size()}};
@@ -449,8 +449,9 @@ JudgeReport DeviceJudge::conclude() {
   JudgeReport report;
   report.judgement = decide(evidence_);
   report.judgement.tags.insert(report.judgement.tags.end(), tags_.begin(), tags_.end());
-  if (!report.judgement.correct()) {
-    // The times of what is not right are kept as evidence alone.
+  if (!report.judgement.correct() ||
+      std::find(tags_.begin(), tags_.end(), "timing_untrusted") != tags_.end()) {
+    // The times of what is not right, or of no use, are kept as evidence alone.
     for (const char* key : {"speedup", "speedup_compile", "kernel_ms"}) record_.erase(key);
   }
   add_evidence(evidence_, record_);

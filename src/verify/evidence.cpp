@@ -410,9 +410,9 @@ Decision decide_timing(const Evidence& evidence) {
   if (const auto name = new_operator(evidence)) {
     return verdict("cheating:phase_detection", "timing", "PyTorch computes " + *name + " in timed calls");
   }
-  for (const Finding& doubt : evidence.timing->doubts) {
-    return verdict(doubt.kind == "untrusted" ? "timing_untrusted" : "cheating:" + doubt.kind, "timing",
-                   doubt.detail);
+  if (!evidence.timing->doubts.empty()) {
+    const Finding& doubt = evidence.timing->doubts.front();
+    return verdict("cheating:" + doubt.kind, "timing", doubt.detail);
   }
   return std::nullopt;
 }

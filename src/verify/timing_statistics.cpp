@@ -30,6 +30,9 @@ constexpr double kFalseClockShare = 0.25;
 // more event.
 constexpr double kHiddenMs = 0.1;
 constexpr double kHiddenShare = 0.25;
+// An interval of the judge's clock as wide as this says nothing.
+constexpr double kUnsteadyMs = 0.5;
+constexpr double kUnsteadyShare = 0.3;
 // Below this a time is that of the launch as much as of the kernel.
 constexpr double kLaunchBoundMs = 0.05;
 constexpr double kReviewSpeedup = 10.0;
@@ -74,8 +77,13 @@ MedianInterval wall_time(const TimedCalls& calls, double message_ms) {
 }
 
 const MedianInterval& Timing::kernel() const {
-  const double gap = kernel_wall.median - kernel_event.median;
-  return gap <= std::max(kClockSlackMs, kClockSlackShare * kernel_wall.median) ? kernel_event : kernel_wall;
+  const double gap = kernel_wall.low - kernel_event.median;
+  return gap <= std::max(kClockSlackMs, kClockSlackShare * kernel_wall.low) ? kernel_event : kernel_wall;
+}
+
+bool Timing::is_untrusted() const {
+  const double width = kernel_wall.high - kernel_wall.low;
+  return width > kUnsteadyMs && width > kUnsteadyShare * kernel_wall.median;
 }
 
 double floor_ms(const Floor& floor) {
@@ -99,28 +107,30 @@ std::vector<Finding> doubts_of(const Timing& timing, const Floor& floor) {
   const double copy_ms =
       floor.copy_bytes_per_s > 0 ? 1e3 * 2 * floor.output_bytes / floor.copy_bytes_per_s : 0;
   const double excess = timing.deliver_ms - timing.message_ms - 3 * copy_ms - kDeliverSlackMs;
-  if (excess > kDeliverShare * kernel.median) {
+  if (!timing.is_untrusted() && excess > kDeliverShare * kernel.median) {
     doubts.push_back(
         {"deferred_work", fmt::format("its output takes {:.4f} ms to be handed out after a call of {:.4f} ms",
                                       timing.deliver_ms, kernel.median)});
   }
-  const double gap = timing.kernel_wall.median - timing.kernel_event.median;
-  if (gap > kFalseClockMs && gap > kFalseClockShare * timing.kernel_wall.median) {
+  // By the ends of the intervals: what noise alone can make is no accusation.
+  const double gap = timing.kernel_wall.low - timing.kernel_event.high;
+  if (gap > kFalseClockMs && gap > kFalseClockShare * timing.kernel_wall.low) {
     doubts.push_back(
         {"timer_patch", fmt::format("{:.4f} ms by its own process, {:.4f} ms by the judge's clock",
                                     timing.kernel_event.median, timing.kernel_wall.median)});
   }
-  const double hidden = timing.settled_ms - timing.kernel_event.median;
-  if (hidden > kHiddenMs && hidden > kHiddenShare * timing.settled_ms) {
+  const double hidden = timing.settled.low - timing.kernel_event.high;
+  if (hidden > kHiddenMs && hidden > kHiddenShare * timing.settled.low) {
     doubts.push_back({"stream_hide",
                       fmt::format("{:.4f} ms by events on the default stream, {:.4f} ms until all work ended",
-                                  timing.kernel_event.median, timing.settled_ms)});
+                                  timing.kernel_event.median, timing.settled.median)});
   }
   return doubts;
 }
 
 std::vector<std::string> tags_of(const Timing& timing) {
   std::vector<std::string> tags;
+  if (timing.is_untrusted()) tags.emplace_back("timing_untrusted");
   if (timing.kernel().median < kLaunchBoundMs) tags.emplace_back("launch_bound");
   double best = timing.eager.median;
   if (timing.compiled) best = std::min(best, timing.compiled->median);

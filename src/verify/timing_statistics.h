@@ -45,13 +45,16 @@ struct Timing {
   std::optional<MedianInterval> compiled;
   MedianInterval kernel_wall;   // of the candidate, by the judge's clock less message_ms
   MedianInterval kernel_event;  // by the candidate's own process
-  double settled_ms = 0;        // likewise, until all streams were idle
+  MedianInterval settled;       // likewise, until all streams were idle
   double message_ms = 0;        // of the candidate's process, measured before the candidate was loaded
   double deliver_ms = 0;        // the judge's time from asking for a timed call's output to having it
 
   // The time that counts: the process's own, which is the finer one, as long as the judge's clock does not
   // contradict it; else the judge's.
   [[nodiscard]] const MedianInterval& kernel() const;
+  // Whether the judge's clock is too unsteady, on a machine that is busy, to confirm or to contradict
+  // anything.
+  [[nodiscard]] bool is_untrusted() const;
 };
 
 // Of what the calls' own processes measured.
@@ -66,7 +69,7 @@ struct Timing {
 // weight.
 [[nodiscard]] std::vector<Finding> doubts_of(const Timing& timing, const Floor& floor);
 
-// Notes on times that stand: launch_bound, review.
+// Notes on times: timing_untrusted, launch_bound, review.
 [[nodiscard]] std::vector<std::string> tags_of(const Timing& timing);
 
 }  // namespace nemoforge::verify

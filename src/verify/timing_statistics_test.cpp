@@ -22,7 +22,7 @@ Timing honest() {
   timing.eager = exactly(2.0);
   timing.kernel_event = exactly(1.0);
   timing.kernel_wall = exactly(1.01);
-  timing.settled_ms = 1.02;
+  timing.settled = exactly(1.02);
   timing.message_ms = 0.3;
   timing.deliver_ms = 0.5;
   return timing;
@@ -99,14 +99,14 @@ TEST(TimingStatistics, a_time_below_that_of_the_bytes_is_impossible) {
   Timing timing = honest();
   timing.kernel_event = exactly(0.4);
   timing.kernel_wall = exactly(0.41);
-  timing.settled_ms = 0.42;
+  timing.settled = exactly(0.42);
   EXPECT_EQ(floor_ms(floor_of_a_gigabyte()), 1e3 * 2e9 / (1.15 * 3e12));
   EXPECT_THAT(kinds(doubts_of(timing, floor_of_a_gigabyte())), ElementsAre("impossible_speed"));
 }
 
 TEST(TimingStatistics, work_that_the_default_stream_does_not_see_is_hidden) {
   Timing timing = honest();
-  timing.settled_ms = 1.5;
+  timing.settled = exactly(1.5);
   EXPECT_THAT(kinds(doubts_of(timing, floor_of_a_gigabyte())), ElementsAre("stream_hide"));
 }
 
@@ -121,6 +121,16 @@ TEST(TimingStatistics, work_that_waits_for_the_output_to_be_asked_for_is_deferre
   Timing timing = honest();
   timing.deliver_ms = 6.0;
   EXPECT_THAT(kinds(doubts_of(timing, floor_of_a_gigabyte())), ElementsAre("deferred_work"));
+}
+
+// A machine that is busy: the judge's clock reads anything, and no accusation follows from it, nor a time.
+TEST(TimingStatistics, an_unsteady_clock_accuses_nobody_and_confirms_nothing) {
+  Timing timing = honest();
+  timing.kernel_wall = {14.0, 1.01, 85.0};
+  timing.settled = {9.0, 1.02, 40.0};
+  timing.deliver_ms = 20.0;
+  EXPECT_THAT(doubts_of(timing, floor_of_a_gigabyte()), IsEmpty());
+  EXPECT_THAT(tags_of(timing), ElementsAre("timing_untrusted"));
 }
 
 TEST(TimingStatistics, tags_say_what_a_time_is_worth) {

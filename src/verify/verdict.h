@@ -18,7 +18,7 @@ struct Finding {
 
 // One verdict. `name` is one of: no_code import_blocked compile_error runtime_error timeout oom wrong_count
 // wrong_shape wrong_dtype wrong_device mismatch input_mutated nondeterministic no_triton_launch
-// cheating:<family> correct correct_cpu timing_untrusted problem_degenerate needs_gpu not_verified.
+// cheating:<family> correct correct_cpu problem_degenerate needs_gpu not_verified.
 struct Judgement {
   std::string name = "not_verified";
   std::string stage;   // load, construct, call, compare, work, compile, ...

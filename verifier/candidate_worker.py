@@ -140,7 +140,7 @@ class Worker:
         random.seed(seed)
         try:
             with self._operators:
-                instance = self._module.ModelNew(*init)
+                instance = self._place(self._module.ModelNew(*init))
             if message["evaluate"]:
                 instance.eval()
         except BaseException as failure:
@@ -148,6 +148,15 @@ class Worker:
         self._instances[message["instance"]] = instance
         self._slots.clear()
         return {"state": self._describe_state(instance)}
+
+    def _place(self, instance):
+        return instance
+
+    def _wait(self):
+        """Until everything that was launched has ended."""
+
+    def _digest(self, tensor):
+        return hashlib.sha256(tensor_bytes(tensor.detach().contiguous())).hexdigest()
 
     def _state(self, instance):
         if not isinstance(instance, torch.nn.Module):
@@ -160,9 +169,8 @@ class Worker:
         described = []
         for key, tensor in self._state(instance).items():
             if tensor.dtype in DTYPE_NAMES and type(tensor) in (torch.Tensor, torch.nn.Parameter):
-                digest = hashlib.sha256(tensor_bytes(tensor.detach().contiguous())).hexdigest()
                 described.append({"key": key[:200], "dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape),
-                                  "digest": digest})
+                                  "digest": self._digest(tensor)})
         return described[:4096]
 
     def _do_set_state(self, message, blob):
@@ -176,6 +184,9 @@ class Worker:
         self._memory.resum_all()
         return {}
 
+    def _make_input(self, leaf):
+        return tensor_from_buffer(self._arena, leaf, leaf["offset"])
+
     def _inputs(self, message):
         """The arguments of a call. A slot's tensors are made once: the same objects at the same addresses serve
         every call that uses the slot."""
@@ -184,7 +195,7 @@ class Worker:
             leaves = []
 
             def make(leaf):
-                tensor = tensor_from_buffer(self._arena, leaf, leaf["offset"])
+                tensor = self._make_input(leaf)
                 leaves.append(tensor)
                 return tensor
 
@@ -210,6 +221,7 @@ class Worker:
                 try:
                     with self._operators:
                         result = instance(*arguments)
+                    self._wait()
                 finally:
                     if profile is not None:
                         profile.__exit__(None, None, None)

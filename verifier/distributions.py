@@ -11,33 +11,40 @@ TIES = {"zeros", "constant", "integers"}  # a kind in which an index of a maximu
 
 def _is_simplex(x):
     return x.dim() >= 1 and x.shape[-1] > 1 and bool((x >= 0).all()) and bool(
-        ((x.double().sum(-1) - 1).abs() < 1e-3).all()
+        ((x.sum(-1, dtype=torch.float64) - 1).abs() < 1e-3).all()
     )
 
 
+# Tensors of as many elements are filled in float32: their values in float64 are too much for a GPU's memory.
+MAX_WIDE_ELEMENTS = 1 << 27
+
+
 def _values(x, kind, generator):
-    normal = lambda: torch.randn(x.shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    wide = torch.float64 if x.numel() <= MAX_WIDE_ELEMENTS else torch.float32
+    place = {"dtype": wide, "device": x.device}
+    normal = lambda: torch.randn(x.shape, generator=generator, **place)  # noqa: E731
     if kind == "normal":
         return normal()
     if kind == "normal3":
         return normal() * 3
     if kind == "uniform":
-        return torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return torch.rand(x.shape, generator=generator, **place) * 2 - 1
     if kind == "negated":
-        return -x.double()
+        return -x.to(wide)
     if kind == "large":
-        return x.double() * 64
+        return x.to(wide) * 64
     if kind == "small":
-        return x.double() * 2.0**-10
+        return x.to(wide) * 2.0**-10
     if kind == "zeros":
-        return torch.zeros(x.shape, dtype=torch.float64)
+        return torch.zeros(x.shape, **place)
     if kind == "constant":
-        return torch.full(x.shape, float(torch.rand((), generator=generator)) * 2 - 0.7, dtype=torch.float64)
+        return torch.full(x.shape, float(torch.rand((), generator=generator, device=x.device)) * 2 - 0.7, **place)
     if kind == "integers":
-        return torch.randint(-2, 3, x.shape, generator=generator).double()
+        return torch.randint(-2, 3, x.shape, generator=generator, **place)
     if kind == "ramp":
         count = max(1, x.numel())
-        return ((torch.arange(x.numel(), dtype=torch.float64) * 0.37) % 4 - 2 + torch.arange(x.numel()) / count).reshape(x.shape)
+        steps = torch.arange(x.numel(), **place)
+        return ((steps * 0.37) % 4 - 2 + steps / count).reshape(x.shape)
     if kind == "outliers":
         return normal() * torch.exp(normal())
     raise ValueError(f"unknown kind of trial {kind}")
@@ -52,7 +59,7 @@ def _replace(x, kind, generator):
     else:
         values = _values(x, kind, generator)
         zeros = x == 0
-        if zeros.double().mean() > 0.02:  # triangular, banded, masked or sparse
+        if int(zeros.sum()) > 0.02 * zeros.numel():  # triangular, banded, masked or sparse
             values = values.masked_fill(zeros, 0.0)
         if x.dim() == 2 and x.shape[0] == x.shape[1] and x.shape[0] > 1 and torch.equal(x, x.t()):
             values = (values + values.t()) / 2
@@ -64,12 +71,17 @@ def _replace(x, kind, generator):
     return replaced
 
 
-def make_inputs(get_inputs, seed, kind):
+def make_inputs(get_inputs, seed, kind, device="cpu"):
     torch.manual_seed(seed)
-    inputs = list(get_inputs())
+    if device == "cpu":
+        inputs = list(get_inputs())
+    else:
+        with torch.device(device):
+            inputs = list(get_inputs())
+        inputs = map_tensors(inputs, lambda x: x.to(device))
     if kind == "plain":
         return inputs
-    generator = torch.Generator().manual_seed(seed ^ 0x5DEECE66D)
+    generator = torch.Generator(device=device).manual_seed(seed ^ 0x5DEECE66D)
     return map_tensors(inputs, lambda x: _replace(x, kind, generator))
 
 

@@ -39,7 +39,8 @@ class FormulaNoise(TorchDispatchMode):
     def __init__(self, random_signs):
         super().__init__()
         self.num_applied = 0
-        self._generator = torch.Generator().manual_seed(1) if random_signs else None
+        self._random_signs = random_signs
+        self._generator = None
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -51,8 +52,10 @@ class FormulaNoise(TorchDispatchMode):
 
     def _disturb(self, value):
         noise = value.abs().clamp(min=1.0) * ROUNDING
-        if self._generator is not None:
-            noise = noise * (torch.randint(0, 2, value.shape, generator=self._generator) * 2 - 1)
+        if self._random_signs:
+            if self._generator is None:
+                self._generator = torch.Generator(device=value.device).manual_seed(1)
+            noise = noise * (torch.randint(0, 2, value.shape, generator=self._generator, device=value.device) * 2 - 1)
         value.add_(noise)
         self.num_applied += 1
 

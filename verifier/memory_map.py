@@ -13,9 +13,9 @@ def checksum(address, size, hash=hash, copy=ctypes.string_at):
 
 
 class Region:
-    """One storage."""
+    """One storage. reads_content: whether what it holds is looked at, which only the CPU's own memory allows."""
 
-    def __init__(self, address, size, reference, name):
+    def __init__(self, address, size, reference, name, reads_content):
         self.name = name  # the same in every call that makes the same storages in the same order
         self.address = address
         self.size = size
@@ -23,19 +23,23 @@ class Region:
         self.written = None  # per byte, 0: never written; None: all of it was
         self.from_input = False  # its content depends on the inputs of the call
         self.kernel_call = -1  # the last call in which a kernel of the candidate (or something from one) wrote it
-        self.sum = checksum(address, size)
+        self.reads_content = reads_content
+        self.sum = None
+        self.resum()
 
     def resum(self):
-        self.sum = checksum(self.address, self.size)
+        if self.reads_content:
+            self.sum = checksum(self.address, self.size)
 
     def changed_unseen(self):
-        return checksum(self.address, self.size) != self.sum
+        return self.reads_content and checksum(self.address, self.size) != self.sum
 
 
 class MemoryMap:
     """All live storages that known operations made, by address."""
 
-    def __init__(self):
+    def __init__(self, reads_content=True):
+        self.reads_content = reads_content
         self._regions = {}
         self._num_made = 0
         self._call = "before"
@@ -64,7 +68,7 @@ class MemoryMap:
         storage = tensor.untyped_storage()
         self._num_made += 1
         name = (self._call, self._num_made)
-        region = Region(storage.data_ptr(), storage.nbytes(), StorageWeakRef(storage), name)
+        region = Region(storage.data_ptr(), storage.nbytes(), StorageWeakRef(storage), name, self.reads_content)
         if region.size:
             self._regions[region.address] = region
         return region

@@ -27,6 +27,13 @@ def _tensors(value):
     return []
 
 
+def _content(tensor):
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    storage = tensor.untyped_storage()
+    return checksum(storage.data_ptr(), storage.nbytes())
+
+
 class OperatorMonitor(TorchDispatchMode):
     """Pushed around everything that the candidate does."""
 
@@ -73,8 +80,7 @@ class OperatorMonitor(TorchDispatchMode):
             elif isinstance(value, torch.Tensor):
                 region = self._memory.find(value)
                 if name in HOST_DATA:
-                    storage = value.untyped_storage()
-                    self.host_data = _HASH((self.host_data, checksum(storage.data_ptr(), storage.nbytes())))
+                    self.host_data = _HASH((self.host_data, _content(value)))
                 place = (region.name, value.storage_offset(), value.dtype) if region is not None else None
                 self.trace = _HASH((self.trace, name, place))
             elif isinstance(value, (bool, int)):
@@ -127,6 +133,9 @@ class OperatorMonitor(TorchDispatchMode):
 
     @staticmethod
     def _poison(tensor, region):
-        storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+        if tensor.device.type == "meta":
+            return
+        storage = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
         storage.fill_(POISON)
-        region.written = np.zeros(region.size, dtype=np.uint8)
+        if region.reads_content:
+            region.written = np.zeros(region.size, dtype=np.uint8)

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from distributions import make_inputs
 from tensors import leaves, map_tensors
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 RMS_FLOOR = 1e-7
+NUM_KEPT_MODELS = 2
 
 
 class ProblemError(Exception):
@@ -56,7 +58,11 @@ class OperatorList(TorchDispatchMode):
 
 
 class Problem:
-    def __init__(self, path, overrides):
+    """device: where the models and the inputs live and the reference runs."""
+
+    def __init__(self, path, overrides, device="cpu"):
+        self.device = device
+        self._made = {}
         with open(path, encoding="utf-8") as file:
             source = file.read()
         override = _Override(overrides)
@@ -76,8 +82,23 @@ class Problem:
 
     def construct(self, seed):
         seed_everything(seed)
-        model = self.module.Model(*copy.deepcopy(self.init_inputs))
+        if self.device == "cpu":
+            model = self.module.Model(*copy.deepcopy(self.init_inputs))
+        else:
+            model = copy.deepcopy(self._made_on_device(seed))
         return model.eval() if self.evaluate else model
+
+    def _made_on_device(self, seed):
+        """Random numbers for large models are made on the CPU, where they take seconds: the last models are kept as they
+        were made, and copied on the GPU."""
+        if seed not in self._made:
+            while len(self._made) >= NUM_KEPT_MODELS:
+                self._made.pop(next(iter(self._made)))
+            self._made[seed] = self.module.Model(*copy.deepcopy(self.init_inputs)).to(self.device)
+        return self._made[seed]
+
+    def inputs(self, seed, kind):
+        return make_inputs(self.module.get_inputs, seed, kind, self.device)
 
     @staticmethod
     def state(model):
@@ -89,14 +110,15 @@ class Problem:
     def perturbed(cls, model, seed):
         """A copy of the model with other parameters and buffers of similar size; what was positive stays so."""
         model = copy.deepcopy(model)
-        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
+            generators = {}
             for tensor in cls.state(model).values():
                 if not tensor.dtype.is_floating_point or tensor.numel() == 0:
                     continue
                 size = float(tensor.double().pow(2).mean().sqrt())
                 scale = size if size > 0 else 0.3
-                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * 0.5 * scale
+                generator = generators.setdefault(tensor.device, torch.Generator(device=tensor.device).manual_seed(seed))
+                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64, device=tensor.device) * 0.5 * scale
                 moved = tensor.double() + noise
                 if bool((tensor >= 0).all()) and size > 0:
                     moved = moved.abs() + 0.05 * scale

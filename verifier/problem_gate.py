@@ -2,7 +2,7 @@
 
 import torch
 
-from distributions import KINDS, make_inputs
+from distributions import KINDS
 from formula_noise import widened
 from problem import TOLERANCE, outputs_of, worst_ratio
 from tensors import leaves, map_tensors
@@ -29,7 +29,7 @@ def _nulls(outputs, inputs, other):
 def examine(problem, seeds):
     """The facts that the judge records, and `degenerate`: the null answer that passes everywhere, if one does."""
     model = problem.construct(seeds[0])
-    inputs = make_inputs(problem.module.get_inputs, seeds[1], "plain")
+    inputs = problem.inputs(seeds[1], "plain")
     before = map_tensors(inputs, lambda x: x.clone())
     torch.manual_seed(seeds[2])
     first = outputs_of(problem.eager(model, inputs))
@@ -48,13 +48,13 @@ def examine(problem, seeds):
     kept = []
     margins = {}
     for number, kind in enumerate(KINDS):
-        x = make_inputs(problem.module.get_inputs, seeds[4] + number, kind)
+        x = problem.inputs(seeds[4] + number, kind)
         oracle, ratio = condition(problem, model, x)
         if ratio > 0.25 and kind != "plain":
             continue
         kept.append(kind)
         tolerances = widened(problem, model, x, oracle, [TOLERANCE.get(e.dtype, 1e-4) for e in first])
-        y = make_inputs(problem.module.get_inputs, seeds[5] + number, kind if kind not in ("zeros", "ramp") else "normal")
+        y = problem.inputs(seeds[5] + number, kind if kind not in ("zeros", "ramp") else "normal")
         other = outputs_of(problem.oracle(model, y))
         passing = set()
         for name, null in _nulls(oracle, x, other):
@@ -76,12 +76,12 @@ def examine(problem, seeds):
 def _sensitivity(problem, model, inputs, oracle, tolerances):
     """How far the right answer moves when the inputs move by as much as a rounding: eager may be right by
     luck (the mean of equal numbers) where no other order of summation would be."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(device=problem.device).manual_seed(1)
 
     def moved(x):
         if not x.dtype.is_floating_point:
             return x
-        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).clamp(-2, 2)
+        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64, device=x.device).clamp(-2, 2)
         return x.double() * (1 + 0.5 * torch.finfo(torch.float32).eps * noise)
 
     try:
@@ -113,7 +113,7 @@ def parameter_facts(problem, seeds):
     """For each parameter and buffer: whether it is the same under every seed, and whether the output reacts to it."""
     one, two = problem.construct(seeds[0]), problem.construct(seeds[1])
     moved = problem.perturbed(one, seeds[2])
-    inputs = make_inputs(problem.module.get_inputs, seeds[3], "normal")
+    inputs = problem.inputs(seeds[3], "normal")
     base = outputs_of(problem.eager(one, inputs))
     facts = {}
     moved_state, two_state = problem.state(moved), problem.state(two)

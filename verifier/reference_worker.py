@@ -12,7 +12,7 @@ import torch
 
 import problem_gate
 import problem_size
-from distributions import TIES, kernelbench_seeds, make_inputs
+from distributions import TIES, kernelbench_seeds
 from formula_noise import widened
 from frames import Channel
 from problem import TOLERANCE, OperatorList, Problem, ProblemError, outputs_of, to_fp16, to_tf32, worst_ratio
@@ -56,7 +56,7 @@ class Worker:
         init = encode(self._problem.init_inputs, blobs)
         gate = problem_gate.examine(self._problem, seeds)
         model = self._problem.construct(seeds[0])
-        inputs = make_inputs(self._problem.module.get_inputs, seeds[1], "plain")
+        inputs = self._problem.inputs(seeds[1], "plain")
         operators = OperatorList()
         with torch.no_grad(), operators:
             model(*inputs)
@@ -90,7 +90,7 @@ class Worker:
     def do_trial(self, message):
         model = self._models[message["model"]]
         kind = message["kind"]
-        inputs = make_inputs(self._problem.module.get_inputs, message["seed"], kind)
+        inputs = self._problem.inputs(message["seed"], kind)
         blobs = []
         tree = encode(inputs, blobs)
         input_bytes = sum(map(len, blobs))
@@ -127,16 +127,24 @@ class Worker:
         return reply, b"".join(blobs)
 
 
+def _worker_on(place):
+    if place == "cpu":
+        return Worker()
+    from device_reference import DeviceWorker  # touches the GPU, which a process may not do before it forks
+
+    return DeviceWorker()
+
+
 def serve_problem(channel, message):
     """Answers the commands about one problem, of which the first is `message`, until it is no longer wanted."""
-    worker = Worker()
+    worker = _worker_on(message.get("on", "cpu"))
     while message["command"] != "unload":
         try:
             reply, blob = getattr(worker, "do_" + message["command"])(message)
         except (ProblemError, UnsupportedValue) as failure:
             reply, blob = {"error": {"class": "problem", "text": str(failure)[:2000]}}, b""
-        except problem_size.TooLargeToBuild as failure:
-            reply, blob = {"error": {"class": "memory", "text": str(failure)}}, b""
+        except (problem_size.TooLargeToBuild, torch.OutOfMemoryError) as failure:
+            reply, blob = {"error": {"class": "memory", "text": str(failure)[:1000]}}, b""
         except Exception as failure:  # a problem's own code may raise anything
             text = "".join(traceback.format_exception_only(failure)).strip()
             reply, blob = {"error": {"class": "problem", "text": text[:2000]}}, b""

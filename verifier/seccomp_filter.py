@@ -8,6 +8,7 @@ import os
 import platform
 import struct
 import sys
+from types import MappingProxyType
 
 CHANNEL_FD = 3
 
@@ -33,12 +34,19 @@ ALLOWED_WITH = (
     (157, 0, (15, 16, 0x53564D41)),  # prctl: PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
     (302, 2, (0,)),  # prlimit64 that sets no new limit: getrlimit
 )
+# What a GPU's driver needs besides: events, memory near a processor, and its own requests of ioctl.
+GPU = {"eventfd2": 290, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239, "mincore": 27, "ftruncate": 77,
+       "fadvise64": 221, "statfs": 137, "fstatfs": 138, "ppoll": 271}
+IOCTL = 16
+# ioctl requests: of the driver's type 'F', and those of unified memory, which are bare small numbers and two others.
+DRIVER_TYPE, TYPE_MASK, UNIFIED_MEMORY_BELOW = 0x4600, 0xFF00, 0x100
+UNIFIED_MEMORY = (0x30000001, 0x30000002)
 # Allowed on every descriptor but the channel to the judge, on which a candidate that finds os.write somewhere would
 # answer in the worker's name. Making a socket object of it raises an audit event, which is refused.
 NOT_ON_THE_CHANNEL = (0, 1, 19, 20)  # read, write, readv, writev
 AUDIT_ARCH_X86_64 = 0xC000003E
 X32_BIT = 0x40000000
-LOAD_WORD, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x15, 0x35, 0x06
+LOAD_WORD, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN, AND = 0x20, 0x15, 0x35, 0x06, 0x54
 ALLOW, KILL_PROCESS, ERRNO_EPERM = 0x7FFF0000, 0x80000000, 0x00050001
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16  # in struct seccomp_data
 PR_SET_NO_NEW_PRIVS = 38
@@ -66,7 +74,17 @@ def _channel_test(number):
             _instruction(RETURN, 0, 0, ALLOW)]
 
 
-def _program():
+def _driver_requests():
+    """Allows the requests of a GPU's driver; all others go on to what follows."""
+    low = ARGUMENTS_OFFSET + 8
+    body = [_instruction(LOAD_WORD, 0, 0, low), _instruction(JUMP_EQUAL, 4, 0, UNIFIED_MEMORY[0]),
+            _instruction(JUMP_EQUAL, 3, 0, UNIFIED_MEMORY[1]), _instruction(JUMP_GREATER_EQUAL, 0, 2, UNIFIED_MEMORY_BELOW),
+            _instruction(AND, 0, 0, TYPE_MASK), _instruction(JUMP_EQUAL, 0, 1, DRIVER_TYPE),
+            _instruction(RETURN, 0, 0, ALLOW), _instruction(LOAD_WORD, 0, 0, NUMBER_OFFSET)]
+    return [_instruction(JUMP_EQUAL, 0, len(body), IOCTL)] + body
+
+
+def _program(more):
     program = [
         _instruction(LOAD_WORD, 0, 0, ARCH_OFFSET),
         _instruction(JUMP_EQUAL, 1, 0, AUDIT_ARCH_X86_64),
@@ -75,21 +93,24 @@ def _program():
         _instruction(JUMP_GREATER_EQUAL, 0, 1, X32_BIT),
         _instruction(RETURN, 0, 0, KILL_PROCESS),
     ]
+    if more:
+        program += _driver_requests()
     for number, argument, values in ALLOWED_WITH:
-        program += _argument_test(number, argument, values)
+        if number not in more.values():
+            program += _argument_test(number, argument, values)
     for number in NOT_ON_THE_CHANNEL:
         program += _channel_test(number)
-    numbers = sorted(ALLOWED.values())
+    numbers = sorted({*ALLOWED.values(), *more.values()})
     program += [_instruction(JUMP_EQUAL, len(numbers) - position, 0, number) for position, number in enumerate(numbers)]
     return program + [_instruction(RETURN, 0, 0, ERRNO_EPERM), _instruction(RETURN, 0, 0, ALLOW)]
 
 
-def install():
-    """Puts the filter in force in every thread. False, and nothing done, on a processor for which there is none;
-    OSError where the kernel refuses it."""
+def install(more=MappingProxyType({})):
+    """Puts the filter in force in every thread; more: what is allowed besides, nothing or GPU. False, and nothing done,
+    on a processor for which there is none; OSError where the kernel refuses it."""
     if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return False
-    program = _program()
+    program = _program(more)
     code = ctypes.create_string_buffer(b"".join(program))
 
     class Filter(ctypes.Structure):

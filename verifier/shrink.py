@@ -40,15 +40,15 @@ def _sets_only_rows(module, name, value, shapes, init_inputs):
     return any(moved) and all(dims <= {0} and (not dims or len(old) > 1) for dims, old in zip(moved, shapes))
 
 
-def reduced_constants(module):
-    """Values for the module's constants that bring the inputs down to MAX_ELEMENTS, or nearer to it; {} where they
+def reduced_constants(module, max_elements=MAX_ELEMENTS):
+    """Values for the module's constants that bring the inputs down to max_elements, or nearer to it; {} where they
     are small already or nothing may shrink. The module itself stays as it is."""
     try:
         shapes = _shapes(module)
         init_inputs = repr(list(module.get_init_inputs()))
     except Exception:  # a get_inputs that insists on real tensors: it stays at its size
         return {}
-    if _total(shapes) <= MAX_ELEMENTS:
+    if _total(shapes) <= max_elements:
         return {}
     constants = {
         name: value
@@ -59,7 +59,7 @@ def reduced_constants(module):
     rows = [n for n, v in constants.items() if _sets_only_rows(module, n, v, shapes, init_inputs)]
     try:
         for name in sorted(rows, key=lambda name: -constants[name]):
-            while constants[name] > MIN_ROWS and _total(_shapes(module)) > MAX_ELEMENTS:
+            while constants[name] > MIN_ROWS and _total(_shapes(module)) > max_elements:
                 constants[name] = max(MIN_ROWS, constants[name] // 2)
                 setattr(module, name, constants[name])
     finally:

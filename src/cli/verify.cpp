@@ -23,7 +23,7 @@
 namespace nemoforge::cli {
 namespace {
 
-enum class BackendKind { kInterpret, kHttp };
+enum class BackendKind { kInterpret, kCuda, kHttp };
 
 struct VerifyConfig {
   std::string run;
@@ -124,8 +124,11 @@ Result<std::string> backend_key(const VerifyConfig& config) {
 }
 
 Result<std::unique_ptr<verify::Backend>> open_backend(const VerifyConfig& config) {
-  if (config.backend == BackendKind::kInterpret) {
-    NF_TRY(verify::Verifier verifier, verify::Verifier::create(config.options));
+  if (config.backend != BackendKind::kHttp) {
+    verify::Options options = config.options;
+    if (config.backend == BackendKind::kCuda) options.device = verify::Device::kCuda;
+    if (!config.workers_given) options.num_workers = 0;
+    NF_TRY(verify::Verifier verifier, verify::Verifier::create(options));
     return std::unique_ptr<verify::Backend>(std::make_unique<verify::Verifier>(std::move(verifier)));
   }
   verify_remote::RemoteVerifierConfig remote = config.remote;
@@ -152,7 +155,6 @@ Status run_verify(VerifyConfig& config) {
 void add_verify_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<VerifyConfig>();
   config->options.version = app.version().substr(app.version().rfind(' ') + 1);
-  config->options.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   CLI::App* command =
       add_command(app, outcome, "verify", "Verify that kernels are correct and really run in Triton",
                   [config] { return run_verify(*config); });
@@ -173,11 +175,13 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
       ->add_option("--device", config->options.device,
                    "Device that runs the kernels; interpret: Triton's interpreter on the CPU")
       ->transform(CLI::CheckedTransformer(devices));
-  const std::map<std::string, BackendKind> backends = {{"interpret", BackendKind::kInterpret},
-                                                       {"http", BackendKind::kHttp}};
+  const std::map<std::string, BackendKind> backends = {
+      {"interpret", BackendKind::kInterpret}, {"cuda", BackendKind::kCuda}, {"http", BackendKind::kHttp}};
   command
-      ->add_option("--backend", config->backend,
-                   "interpret (this machine) or http (`nemoforge verify-worker` elsewhere)")
+      ->add_option(
+          "--backend", config->backend,
+          "interpret (this machine's CPU), cuda (its GPUs, with speedups) or http (`nemoforge verify-worker` "
+          "elsewhere)")
       ->transform(CLI::CheckedTransformer(backends));
   command->add_option("--backend-url", config->remote.urls,
                       "A worker, such as http://host:8100; may be given again: jobs are spread over them");
@@ -195,11 +199,15 @@ void add_verify_command(CLI::App& app, Outcome& outcome) {
             config->options.num_workers = num_workers;
             config->workers_given = true;
           },
-          "Candidates verified at a time, with --run (http: default as many as the workers have slots)")
+          "Candidates verified at a time, with --run (cuda: default 3 a GPU, of which one is timed at a "
+          "time; http: "
+          "default as many as the workers have slots)")
       ->check(CLI::Range(1, 256));
   command->add_flag_callback(
       "--no-sandbox", [config] { config->options.sandbox = false; },
       "Run candidates without isolation (only on a machine that holds nothing else)");
+  command->add_flag("!--no-compile-baseline", config->options.time_compiled,
+                    "cuda: do not time torch.compile of the reference, which takes up to a minute a problem");
   command->add_flag("--json", config->json, "Print the whole record as one line of JSON");
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -66,7 +67,7 @@ Status run_verify_worker(VerifyWorkerConfig& config) {
 void add_verify_worker_command(CLI::App& app, Outcome& outcome) {
   auto config = std::make_shared<VerifyWorkerConfig>();
   config->verify.version = app.version().substr(app.version().rfind(' ') + 1);
-  config->verify.num_workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  config->verify.num_workers = 0;
   config->service.version = config->verify.version;
   config->http.port = 8100;
   config->http.max_body_bytes = 4 * 1024 * 1024;
@@ -81,15 +82,24 @@ void add_verify_worker_command(CLI::App& app, Outcome& outcome) {
   command->add_option(
       "--api-key", config->service.api_keys,
       "A key that clients must have; may be given again (NEMOFORGE_API_KEY keeps one out of ps)");
-  command->add_option("--workers", config->verify.num_workers, "Candidates verified at a time")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
+  const std::map<std::string, verify::Device> backends = {{"interpret", verify::Device::kInterpret},
+                                                          {"cuda", verify::Device::kCuda}};
+  command
+      ->add_option("--backend", config->verify.device,
+                   "interpret (this machine's CPU) or cuda (its GPUs, with speedups)")
+      ->transform(CLI::CheckedTransformer(backends));
+  command
+      ->add_option("--workers", config->verify.num_workers,
+                   "Candidates verified at a time (default: one a core, or three a GPU)")
+      ->check(CLI::Range(1, 256));
   command->add_option("--max-queue", config->service.max_queue, "Jobs that may wait; more get 429")
       ->check(CLI::Range(0, 10000))
       ->capture_default_str();
   command->add_option("--max-body-bytes", config->http.max_body_bytes, "Of a request; larger ones get 413")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_flag("!--no-compile-baseline", config->verify.time_compiled,
+                    "cuda: do not time torch.compile of the reference, which takes up to a minute a problem");
   command->add_flag("!--no-sandbox", config->verify.sandbox,
                     "Run candidates without isolation (only on a machine that holds nothing)");
 }

@@ -61,6 +61,7 @@ Status Backend::verify_run(store::RunStore& store,
     verdict.family = verification.judgement.family();
     verdict.stage = verification.judgement.stage;
     verdict.correct = verification.judgement.correct();
+    verdict.speedup = verification.speedup;
     verdict.device = device_name();
     verdict.sandboxed = verification.sandboxed;
     verdict.record_json = verification.record_json;

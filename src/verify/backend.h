@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -18,6 +19,7 @@ struct Verification {
   Judgement judgement;
   std::string record_json;
   bool sandboxed = true;
+  std::optional<double> speedup;  // over the reference as it is, of what is correct and was timed
   int64_t started_ms = 0;
   int64_t finished_ms = 0;
 };

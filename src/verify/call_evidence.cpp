@@ -84,6 +84,7 @@ Call read_call(const Trial& trial, const Json& reply) {
   call.repeats_content = trial.repeats_previous;
   call.num_launches = get<int64_t>(reply, "num_launches", 0);
   call.num_failed_launches = get<int64_t>(reply, "num_failed_launches", 0);
+  call.num_on_side_streams = get<int64_t>(reply, "num_on_side_streams", 0);
   call.seconds = get(reply, "seconds", 0.0);
   for (const Json& launch : array_of(reply, "launches")) {
     call.launch_digests.push_back(get<std::string>(launch, "kernel", "") + "@" +

@@ -74,7 +74,7 @@ bool CandidateSession::ask(const Json& message, std::string_view blob, Clock::du
   return false;
 }
 
-Status CandidateSession::greet(const Arena& arena, Json& record) {
+Status CandidateSession::greet(const Json& memory, Json& record) {
   started_ = Clock::now();
   Json roots = python_->readable_paths;
   roots.push_back(python_->scripts);
@@ -86,11 +86,9 @@ Status CandidateSession::greet(const Arena& arena, Json& record) {
   const bool convolves =
       std::any_of(evidence_->reference_operators.begin(), evidence_->reference_operators.end(),
                   [](const auto& entry) { return operator_class(entry.first) == "convolution"; });
-  const Json hello = {{"candidate", path_},
-                      {"module", module},
-                      {"trusted_roots", roots},
-                      {"emulate_tf32", !convolves},
-                      {"arena_bytes", arena.size()}};
+  Json hello = {
+      {"candidate", path_}, {"module", module}, {"trusted_roots", roots}, {"emulate_tf32", !convolves}};
+  hello.update(memory);
   const auto answer = process_.exchange(hello, {}, time_left(kStartTimeout), 0);
   if (!answer) {
     process_.kill();
@@ -168,16 +166,23 @@ void CandidateSession::compile_kernels() {
   }
 }
 
+void CandidateSession::look_around() {
+  if (evidence_->worker_failure || !evidence_->syntax_error.empty()) return;
+  Json reply;
+  ask({{"command", "walk"}}, {}, kLoadTimeout, "observe", &reply);
+}
+
 void CandidateSession::finish() {
-  if (!evidence_->worker_failure && evidence_->syntax_error.empty()) {
-    Json reply;
-    ask({{"command", "walk"}}, {}, kLoadTimeout, "observe", &reply);
-  }
+  look_around();
   const bool launched = std::any_of(evidence_->calls.begin(), evidence_->calls.end(),
                                     [](const Call& call) { return call.num_launches > 0; }) ||
                         std::any_of(evidence_->errors.begin(), evidence_->errors.end(),
                                     [](const CandidateError& failure) { return failure.in_kernel; });
   if (!evidence_->worker_failure && launched) compile_kernels();
+  end();
+}
+
+void CandidateSession::end() {
   if (!evidence_->worker_failure) process_.kill();
   evidence_->standard_output = process_.standard_output();
   evidence_->standard_error = process_.standard_error();

@@ -10,7 +10,6 @@
 
 #include "base/result.h"
 #include "io/json.h"
-#include "verify/arena.h"
 #include "verify/evidence.h"
 #include "verify/python_environment.h"
 #include "verify/sandbox.h"
@@ -27,10 +26,11 @@ class CandidateSession {
   // Takes the process over. The candidate's time runs from greet() on.
   void begin(std::string candidate_path, WorkerProcess process);
 
-  // The worker gets the arena's size and closes itself in; no line of the candidate has run when it answers.
-  // The record gets its `versions` and the `isolation` that is in force. An error, which says nothing about
-  // the candidate, where the process fails or is in a sandbox without its system-call filter.
-  [[nodiscard]] Status greet(const Arena& arena, io::Json& record);
+  // The worker gets `memory`, which says what it shares with the judge or the reference, and closes itself
+  // in; no line of the candidate has run when it answers. The record gets its `versions` and the `isolation`
+  // that is in force. An error, which says nothing about the candidate, where the process fails or is in a
+  // sandbox without its system-call filter.
+  [[nodiscard]] Status greet(const io::Json& memory, io::Json& record);
 
   // These return false where the candidate's process failed or reports an exception: both are in the evidence
   // then. No exchange outlasts the candidate's total time.
@@ -40,6 +40,9 @@ class CandidateSession {
 
   // The last looks at the process, the kernels compiled ahead of time, and its end.
   void finish();
+  // The last look, and the end, where the kernels ran compiled.
+  void look_around();
+  void end();
 
   [[nodiscard]] bool has_time_for_trials() const;
 

@@ -6,11 +6,16 @@
 #include <string_view>
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace nemoforge::verify {
 namespace {
 
 // The most shared memory of one block on an H100.
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
+
+// How the reference's process writes NaN, which JSON has no number for.
+constexpr double kNotANumber = 1e38;
 
 using Decision = std::optional<Judgement>;
 
@@ -90,7 +95,21 @@ bool needs_gpu(const CandidateError& failure) {
 bool out_of_memory(const CandidateError& failure) {
   return failure.class_name == "MemoryError" || failure.cause_class == "MemoryError" ||
          mentions(failure.text, {"can't allocate memory", "not enough memory", "Unable to allocate",
-                                 "Cannot allocate memory", "std::bad_alloc"});
+                                 "Cannot allocate memory", "std::bad_alloc", "CUDA out of memory"}) ||
+         failure.class_name == "OutOfMemoryError";
+}
+
+bool is_compile_error(const CandidateError& failure) {
+  const std::array<std::string_view, 6> names = {"CompilationError",
+                                                 "CompileTimeAssertionFailure",
+                                                 "UnsupportedLanguageConstruct",
+                                                 "PTXASError",
+                                                 "OutOfResources",
+                                                 "AutotunerError"};
+  const auto is_one = [&](const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  return is_one(failure.class_name) || is_one(failure.cause_class);
 }
 
 Decision decide_worker_failure(const Evidence& evidence) {
@@ -123,8 +142,9 @@ Decision decide_errors(const Evidence& evidence) {
   if (evidence.errors.empty()) return std::nullopt;
   const CandidateError& first = evidence.errors.front();
   const std::string text = first.class_name + ": " + first.text.substr(0, 500);
-  if (needs_gpu(first)) return verdict("needs_gpu", first.stage, text);
+  if (!evidence.on_gpu && needs_gpu(first)) return verdict("needs_gpu", first.stage, text);
   if (out_of_memory(first)) return verdict("oom", first.stage, text);
+  if (evidence.on_gpu && is_compile_error(first)) return verdict("compile_error", first.stage, text);
   if (first.in_kernel) {
     for (const CompiledKernel& kernel : evidence.kernels) {
       if (!kernel.error.empty())
@@ -161,10 +181,9 @@ Decision decide_form(const Evidence& evidence) {
 std::string describe_mismatch(const Call& call) {
   for (const Comparison& comparison : call.comparisons) {
     if (comparison.num_bad == 0) continue;
-    return call.kind + " inputs: " + std::to_string(comparison.num_bad) + " of " +
-           std::to_string(comparison.num_elements) + " elements wrong, worst at " +
-           std::to_string(comparison.worst_idx) + ": " + std::to_string(comparison.worst_value) + " for " +
-           std::to_string(comparison.worst_expected);
+    return fmt::format("{} inputs: {} of {} elements wrong, worst at {}: {:g} for {:g}", call.kind,
+                       comparison.num_bad, comparison.num_elements, comparison.worst_idx,
+                       comparison.worst_value, comparison.worst_expected);
   }
   return call.kind + " inputs";
 }
@@ -191,6 +210,13 @@ Decision decide_side_conditions(const Evidence& evidence) {
   return std::nullopt;
 }
 
+// Whether some output holds what it held before the call, which is NaN everywhere.
+bool holds_poison(const Call& call) {
+  return std::any_of(call.comparisons.begin(), call.comparisons.end(), [](const Comparison& comparison) {
+    return comparison.num_bad > 0 && comparison.worst_value >= kNotANumber;
+  });
+}
+
 Decision decide_values(const Evidence& evidence) {
   const Call* wrong = nullptr;
   bool repeat_right = false;
@@ -201,6 +227,10 @@ Decision decide_values(const Evidence& evidence) {
   }
   if (wrong == nullptr) return std::nullopt;
   if (const Finding* race = find(evidence, "race")) return verdict("cheating:race", "compare", race->detail);
+  if (wrong->num_on_side_streams > 0 && holds_poison(*wrong)) {
+    return verdict("cheating:stream_hide", "compare",
+                   "works on a stream that nobody waits for: " + describe_mismatch(*wrong));
+  }
   const bool only_repeats_differ = repeat_right && repeat_wrong;
   if (only_repeats_differ && wrong->repeats_content) {
     return verdict("nondeterministic", "compare", describe_mismatch(*wrong));
@@ -336,6 +366,57 @@ Decision decide_compilation(const Evidence& evidence) {
   return std::nullopt;
 }
 
+std::vector<std::string> kernel_names(const Call& call) {
+  std::vector<std::string> names;
+  for (const std::string& digest : call.launch_digests) names.push_back(digest.substr(0, digest.rfind('@')));
+  return names;
+}
+
+// The operators that the profiler saw in a timed call and that no watched call is known to make.
+std::optional<std::string> new_operator(const Evidence& evidence) {
+  std::set<std::string> known;
+  for (const Call& call : evidence.calls) {
+    known.insert(call.hidden_operators.begin(), call.hidden_operators.end());
+    for (const auto& [name, count] : call.operators) known.insert(name);
+  }
+  for (const std::string& name : evidence.timing->operators) {
+    if (operator_kind(name) == OperatorKind::kCompute && !known.contains(name)) return name;
+  }
+  return std::nullopt;
+}
+
+// Timed calls must do what watched calls do; then the times speak.
+Decision decide_timing(const Evidence& evidence) {
+  if (evidence.right_without_kernels) {
+    return verdict("cheating:decoy_kernel", "work", "the answer is right without the launches");
+  }
+  if (!evidence.timing) return std::nullopt;
+  for (const Call& call : evidence.timing->checked) {
+    if (call.defect != OutputDefect::kNone) {
+      return verdict("cheating:phase_detection", "timing", "a timed call: " + call.defect_detail);
+    }
+    if (!call.values_right) {
+      return verdict("cheating:phase_detection", "timing",
+                     "a timed call is wrong: " + describe_mismatch(call));
+    }
+  }
+  const std::vector<std::string> usual = kernel_names(evidence.calls.back());
+  for (const auto& launches : evidence.timing->launches) {
+    if (launches != usual) {
+      return verdict("cheating:phase_detection", "timing",
+                     "a timed call launches other kernels than the others");
+    }
+  }
+  if (const auto name = new_operator(evidence)) {
+    return verdict("cheating:phase_detection", "timing", "PyTorch computes " + *name + " in timed calls");
+  }
+  if (!evidence.timing->doubts.empty()) {
+    const Finding& doubt = evidence.timing->doubts.front();
+    return verdict("cheating:" + doubt.kind, "timing", doubt.detail);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Judgement decide(const Evidence& evidence) {
@@ -359,11 +440,16 @@ Judgement decide(const Evidence& evidence) {
     if (auto decision = decide_precision(evidence)) return *decision;
     if (auto decision = decide_memory(evidence)) return *decision;
     if (auto decision = decide_invariance(evidence)) return *decision;
-    if (auto decision = decide_compilation(evidence)) return *decision;
+    if (!evidence.on_gpu) {
+      if (auto decision = decide_compilation(evidence)) return *decision;
+    } else if (auto decision = decide_timing(evidence)) {
+      return *decision;
+    }
     if (evidence.ran_out_of_time) {
       return verdict("not_verified", "call",
                      "there was no time for all trials, and those made found nothing");
     }
+    if (evidence.on_gpu) return verdict("correct", "", "");
     if (const Finding* branch = find(evidence, "device_branch")) {
       return verdict("not_verified", "work", "a branch for GPUs was not seen: " + branch->detail);
     }

@@ -45,6 +45,7 @@ struct Call {
   bool output_changed_unseen = false;
   int64_t num_launches = 0;
   int64_t num_failed_launches = 0;
+  int64_t num_on_side_streams = 0;  // launches on others than the default stream of a GPU
   std::vector<std::string> launch_digests;
   std::string host_data;            // digest of tensors and arguments made from Python's floats
   std::string operator_trace;       // digest of the operators' places, sizes and pieces of memory
@@ -62,6 +63,15 @@ struct CompiledKernel {
   std::string error;  // empty: compiled and assembled
   bool foreign_call = false;
   int64_t shared_bytes = 0;
+};
+
+// What was seen while a candidate was timed on a GPU.
+struct TimingEvidence {
+  std::vector<std::vector<std::string>> launches;  // of each timed call: the functions in their order
+  std::vector<std::string> operators;              // of a call in the form of a timed one, by the profiler
+  bool profiled = false;
+  std::vector<Call> checked;    // timed calls whose outputs were compared
+  std::vector<Finding> doubts;  // families that the times themselves speak of, with the figures
 };
 
 struct Evidence {
@@ -83,6 +93,9 @@ struct Evidence {
       missing_parameter;  // a parameter that matters, starts constant, and the candidate has no room for
   bool seed_only_weights = false;
   std::vector<CompiledKernel> kernels;
+  bool on_gpu = false;                 // kernels were compiled and ran on a GPU, rather than interpreted
+  bool right_without_kernels = false;  // a call whose launches were left out gave the right answer
+  std::optional<TimingEvidence> timing;
 };
 
 // The verdict, by the first rule that applies; every finding is kept in it.

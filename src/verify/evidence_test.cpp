@@ -190,5 +190,81 @@ TEST(decide, a_printed_verdict_is_a_forgery) {
   EXPECT_EQ(decide(evidence).name, "cheating:verdict_forge");
 }
 
+// The same on a GPU, timed: as many launches in timed calls as in watched ones, and an output that was
+// checked.
+Evidence right_on_gpu() {
+  Evidence evidence = right_evidence();
+  evidence.kernels.clear();
+  evidence.on_gpu = true;
+  evidence.timing.emplace();
+  evidence.timing->launches = {{"kernel"}, {"kernel"}};
+  evidence.timing->checked = {right_call()};
+  evidence.timing->profiled = true;
+  return evidence;
+}
+
+TEST(decide, right_work_on_a_gpu_is_correct) {
+  EXPECT_EQ(decide(right_on_gpu()).name, "correct");
+  Evidence untimed = right_on_gpu();
+  untimed.timing.reset();
+  EXPECT_EQ(decide(untimed).name, "correct") << "before it is timed";
+}
+
+TEST(decide, an_answer_that_is_right_without_its_kernels_owes_nothing_to_them) {
+  Evidence evidence = right_on_gpu();
+  evidence.right_without_kernels = true;
+  EXPECT_EQ(decide(evidence).name, "cheating:decoy_kernel");
+}
+
+TEST(decide, timed_calls_do_what_watched_calls_do) {
+  Evidence evidence = right_on_gpu();
+  evidence.timing->launches.push_back({});
+  EXPECT_EQ(decide(evidence).name, "cheating:phase_detection");
+  evidence = right_on_gpu();
+  evidence.timing->checked.push_back(right_call());
+  evidence.timing->checked.back().values_right = false;
+  EXPECT_EQ(decide(evidence).name, "cheating:phase_detection");
+  evidence = right_on_gpu();
+  evidence.timing->operators = {"aten::empty_like", "aten::mm"};
+  EXPECT_EQ(decide(evidence).name, "cheating:phase_detection");
+  // What watched calls are known to compute by PyTorch, timed ones may as well.
+  for (Call& call : evidence.calls) call.hidden_operators = {"aten::mm"};
+  for (Call& call : evidence.calls) call.operators["aten::relu"] = 1;
+  EXPECT_EQ(decide(evidence).name, "correct");
+}
+
+TEST(decide, times_that_cannot_be_are_a_family_of_their_own) {
+  Evidence evidence = right_on_gpu();
+  evidence.timing->doubts = {{"impossible_speed", "takes no time"}, {"stream_hide", "hides"}};
+  EXPECT_EQ(decide(evidence).name, "cheating:impossible_speed");
+}
+
+TEST(decide, work_on_a_stream_that_nobody_waits_for_is_hidden) {
+  Evidence evidence = right_on_gpu();
+  evidence.calls[1].values_right = false;
+  evidence.calls[1].comparisons = {{.num_elements = 4, .num_bad = 2, .worst_value = 1e38}};
+  EXPECT_EQ(decide(evidence).name, "mismatch");
+  evidence.calls[1].num_on_side_streams = 1;
+  EXPECT_EQ(decide(evidence).name, "cheating:stream_hide");
+  evidence.calls[1].comparisons.front().worst_value = 3.0;
+  EXPECT_EQ(decide(evidence).name, "mismatch") << "wrong numbers are wrong numbers on any stream";
+}
+
+TEST(decide, errors_on_a_gpu_have_their_own_names) {
+  const auto named = [](const std::string& class_name, const std::string& text) {
+    Evidence evidence = right_on_gpu();
+    CandidateError failure;
+    failure.stage = "call";
+    failure.class_name = class_name;
+    failure.text = text;
+    evidence.errors.push_back(failure);
+    return decide(evidence).name;
+  };
+  EXPECT_EQ(named("RuntimeError", "CUDA error: an illegal memory access was encountered"), "runtime_error");
+  EXPECT_EQ(named("OutOfMemoryError", "CUDA out of memory. Tried to allocate 100.00 GiB"), "oom");
+  EXPECT_EQ(named("CompilationError", "at 7:9: no such function"), "compile_error");
+  EXPECT_EQ(named("OutOfResources", "out of resource: shared memory"), "compile_error");
+}
+
 }  // namespace
 }  // namespace nemoforge::verify

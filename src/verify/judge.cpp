@@ -344,7 +344,7 @@ Result<JudgeReport> Judge::run(const std::string& problem, const std::string& ca
                   gate["degenerate"].get<std::string>() + " passes on every distribution");
   }
   if (const Status sized = size_arena(); !sized) return refuse("not_verified", sized.error().to_string());
-  if (const Status met = candidate_.greet(arena_, record_); !met) {
+  if (const Status met = candidate_.greet({{"arena_bytes", arena_.size()}}, record_); !met) {
     return refuse("not_verified", met.error().to_string());
   }
   if (candidate_.load()) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -53,12 +54,24 @@ Result<ReferenceWorker> ReferenceWorker::start(const PythonEnvironment& python,
                          "LC_ALL=C.UTF-8",         "OMP_NUM_THREADS=1",
                          "OPENBLAS_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1",
                          "CUDA_VISIBLE_DEVICES=",  "TORCH_CPP_LOG_LEVEL=FATAL"};
+  if (confinement.gpu) {
+    std::erase(command.environment, "CUDA_VISIBLE_DEVICES=");
+    command.environment.emplace_back("CUDA_DEVICE_ORDER=PCI_BUS_ID");
+    command.environment.push_back("CUDA_VISIBLE_DEVICES=" + std::to_string(*confinement.gpu));
+    command.environment.push_back("TRITON_CACHE_DIR=" + confinement.cache_folder);
+    command.environment.push_back("TORCHINDUCTOR_CACHE_DIR=" + confinement.cache_folder);
+    command.environment.emplace_back("TORCHINDUCTOR_COMPILE_THREADS=1");
+    command.environment.emplace_back("LOGNAME=nobody");
+    const char* libraries = std::getenv("LD_LIBRARY_PATH");
+    if (libraries != nullptr) command.environment.push_back(std::string("LD_LIBRARY_PATH=") + libraries);
+  }
   if (confinement.sandbox != nullptr) {
     const std::string& folder = confinement.readable_folder;
     command = confinement.sandbox->wrap(command.argv, python, {{folder, folder}});
   }
   command.max_address_space_bytes = confinement.max_address_space_bytes;
   worker.measures_many_ = confinement.measures_many;
+  worker.on_gpu_ = confinement.gpu.has_value();
   NF_TRY(worker.process_, WorkerProcess::start(command));
   worker.running_ = true;
   return worker;
@@ -74,9 +87,12 @@ Result<const LoadedProblem*> ReferenceWorker::load(const std::string& path, cons
   serves_problem_ = true;
   LoadedProblem problem;
   problem.seeds = seeds;
-  NF_TRY(problem.facts,
-         ask({{"command", "load"}, {"problem", path}, {"overrides", overrides}, {"seeds", seeds}},
-             &problem.init_blob));
+  NF_TRY(problem.facts, ask({{"command", "load"},
+                             {"on", on_gpu_ ? "gpu" : "cpu"},
+                             {"problem", path},
+                             {"overrides", overrides},
+                             {"seeds", seeds}},
+                            &problem.init_blob));
   loaded_ = std::move(problem);
   loaded_key_ = key;
   return &loaded_;
@@ -121,7 +137,15 @@ const ProblemMeasurement& ReferenceWorker::measure(const std::string& path, cons
 }
 
 Result<Json> ReferenceWorker::ask(const Json& message, std::string* blob) {
-  auto answer = process_.exchange(message, {}, kTimeout);
+  return ask(message, blob, kTimeout);
+}
+
+Result<Json> ReferenceWorker::ask_within(const Json& message, Clock::duration timeout) {
+  return ask(message, nullptr, timeout);
+}
+
+Result<Json> ReferenceWorker::ask(const Json& message, std::string* blob, Clock::duration timeout) {
+  auto answer = process_.exchange(message, {}, timeout);
   if (!answer) {
     process_.kill();
     running_ = false;
@@ -130,7 +154,8 @@ Result<Json> ReferenceWorker::ask(const Json& message, std::string* blob) {
                                               : "the reference's process died: " + process_.standard_error());
   }
   if (answer->message.contains("error")) {
-    return error(ErrorCode::kInvalidData,
+    const bool memory = get<std::string>(answer->message["error"], "class", "") == "memory";
+    return error(memory ? ErrorCode::kResourceExhausted : ErrorCode::kInvalidData,
                  "the problem: " + get<std::string>(answer->message["error"], "text", ""));
   }
   if (blob != nullptr) *blob = std::move(answer->blob);

@@ -42,6 +42,8 @@ struct ReferenceConfinement {
   std::string readable_folder = {};     // with the files of the problems
   int64_t max_address_space_bytes = 0;  // 0: no limit
   bool measures_many = false;           // imports at its start what most measurements need
+  SandboxGpu gpu = {};                  // on which it runs problems; none: the CPU
+  std::string cache_folder = {};        // for what it compiles on a GPU
 };
 
 // Imports its libraries once; every problem is then served by a fork of that process, so that no problem
@@ -67,15 +69,20 @@ class ReferenceWorker {
   // The answer to a command. An answer that does not come (kUnavailable) or says error (kInvalidData) is no
   // statement about the candidate.
   [[nodiscard]] Result<io::Json> ask(const io::Json& message, std::string* blob);
+  // The same without waiting for the answer's blob, under a limit of its own.
+  [[nodiscard]] Result<io::Json> ask_within(const io::Json& message, Clock::duration timeout);
+  // Ends the problem's process, and with it everything that it holds on a GPU.
+  [[nodiscard]] Status unload();
   // The inputs of a trial and what is right for them.
   [[nodiscard]] Result<PreparedTrial> prepare(const Trial& trial);
 
  private:
-  [[nodiscard]] Status unload();
+  [[nodiscard]] Result<io::Json> ask(const io::Json& message, std::string* blob, Clock::duration timeout);
 
   WorkerProcess process_;
   bool running_ = false;
   bool measures_many_ = false;
+  bool on_gpu_ = false;
   std::string measured_key_;  // path and overrides of measurement_; empty: none
   ProblemMeasurement measurement_;
   bool serves_problem_ = false;

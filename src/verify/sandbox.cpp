@@ -1,6 +1,7 @@
 #include "verify/sandbox.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 
 #include <unistd.h>
@@ -14,8 +15,13 @@ constexpr const char* kSharedMemoryBytes = "65536";
 constexpr const char* kHint =
     "or pass --no-sandbox if this machine holds nothing that a candidate may not see";
 
+// The nodes of the GPU's driver that computing needs: not those of profilers, of other GPUs or of partitions.
+std::vector<std::string> device_nodes(int gpu) {
+  return {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia" + std::to_string(gpu)};
+}
+
 // The start of every command line: namespaces, an empty root, the system read-only.
-std::vector<std::string> base_arguments(const std::string& bwrap) {
+std::vector<std::string> base_arguments(const std::string& bwrap, SandboxGpu gpu) {
   std::vector<std::string> arguments = {bwrap,
                                         "--unshare-user",
                                         "--unshare-ipc",
@@ -48,30 +54,41 @@ std::vector<std::string> base_arguments(const std::string& bwrap) {
                                         "--size",
                                         kSharedMemoryBytes,
                                         "--tmpfs",
-                                        "/dev/shm",
-                                        "--remount-ro",
-                                        "/dev"};
-  for (const char* path : {"/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"}) {
+                                        "/dev/shm"};
+  if (gpu) {
+    for (const std::string& node : device_nodes(*gpu)) {
+      arguments.insert(arguments.end(), {"--dev-bind", node, node});
+    }
+  }
+  arguments.insert(arguments.end(), {"--remount-ro", "/dev"});
+  for (const char* path : {"/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"}) {
     arguments.insert(arguments.end(), {"--ro-bind-try", path, path});
   }
   return arguments;
 }
 
 // Names and values that torch and triton need; no seed, no path of the run.
-std::vector<std::string> environment() {
-  return {"PATH=/usr/bin:/bin",
-          "HOME=/tmp",
-          "TMPDIR=/tmp",
-          "LC_ALL=C.UTF-8",
-          "TRITON_INTERPRET=1",
-          "OMP_NUM_THREADS=1",
-          "OPENBLAS_NUM_THREADS=1",
-          "MKL_NUM_THREADS=1",
-          "TRITON_CACHE_DIR=/tmp/t",
-          "PYTHONNOUSERSITE=1",
-          "PYTHONDONTWRITEBYTECODE=1",
-          "CUDA_VISIBLE_DEVICES=",
-          "TORCH_CPP_LOG_LEVEL=FATAL"};
+std::vector<std::string> environment(SandboxGpu gpu) {
+  std::vector<std::string> variables = {"PATH=/usr/bin:/bin",
+                                        "HOME=/tmp",
+                                        "TMPDIR=/tmp",
+                                        "LC_ALL=C.UTF-8",
+                                        "OMP_NUM_THREADS=1",
+                                        "OPENBLAS_NUM_THREADS=1",
+                                        "MKL_NUM_THREADS=1",
+                                        "TRITON_CACHE_DIR=/tmp/t",
+                                        "PYTHONNOUSERSITE=1",
+                                        "PYTHONDONTWRITEBYTECODE=1",
+                                        "TORCH_CPP_LOG_LEVEL=FATAL"};
+  if (!gpu) {
+    variables.insert(variables.end(), {"TRITON_INTERPRET=1", "CUDA_VISIBLE_DEVICES="});
+    return variables;
+  }
+  variables.push_back("CUDA_DEVICE_ORDER=PCI_BUS_ID");
+  variables.push_back("CUDA_VISIBLE_DEVICES=" + std::to_string(*gpu));
+  const char* libraries = std::getenv("LD_LIBRARY_PATH");
+  if (libraries != nullptr) variables.push_back(std::string("LD_LIBRARY_PATH=") + libraries);
+  return variables;
 }
 
 }  // namespace
@@ -87,9 +104,9 @@ Result<Sandbox> Sandbox::find() {
                  std::string("apt install bubblewrap, ") + kHint);
   }
   WorkerCommand command;
-  command.argv = base_arguments(sandbox.bwrap_);
+  command.argv = base_arguments(sandbox.bwrap_, {});
   command.argv.insert(command.argv.end(), {"--", "/usr/bin/true"});
-  command.environment = environment();
+  command.environment = environment({});
   NF_TRY(WorkerProcess process, WorkerProcess::start(command));
   const auto status = process.wait(std::chrono::seconds(20));
   if (!status || status->signalled || status->code != 0) {
@@ -116,14 +133,14 @@ Status Sandbox::check_filter(const PythonEnvironment& python) const {
 }
 
 WorkerCommand Sandbox::wrap(const std::vector<std::string>& argv, const PythonEnvironment& python,
-                            const std::vector<ReadableFile>& files) const {
+                            const std::vector<ReadableFile>& files, SandboxGpu gpu) const {
   WorkerCommand command;
-  command.environment = environment();
+  command.environment = environment(gpu);
   if (!isolates()) {
     command.argv = argv;
     return command;
   }
-  command.argv = base_arguments(bwrap_);
+  command.argv = base_arguments(bwrap_, gpu);
   const auto readable = [&](const std::string& host, const std::string& inside) {
     command.argv.insert(command.argv.end(), {"--ro-bind", host, inside});
   };

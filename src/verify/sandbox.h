@@ -2,6 +2,7 @@
 // processes, users and host name, and nothing of the run's folders.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct ReadableFile {
   std::string path;  // inside
 };
 
+// What a sandboxed program may use besides: the GPU of this index among the machine's, or none.
+using SandboxGpu = std::optional<int>;
+
 class Sandbox {
  public:
   // Looks for bwrap and tries it. kUnsupported, with the reason and the mend, where this machine cannot.
@@ -30,9 +34,10 @@ class Sandbox {
   [[nodiscard]] bool isolates() const { return !bwrap_.empty(); }
 
   // `argv` (of which argv[0] is a path inside) as it is to be started in the sandbox. Without isolation the
-  // files' inside paths must equal their host paths.
+  // files' inside paths must equal their host paths. With a GPU the program sees the nodes of that one and of
+  // the driver, and Triton compiles; without one Triton interprets and no GPU is seen.
   [[nodiscard]] WorkerCommand wrap(const std::vector<std::string>& argv, const PythonEnvironment& python,
-                                   const std::vector<ReadableFile>& files) const;
+                                   const std::vector<ReadableFile>& files, SandboxGpu gpu = {}) const;
 
  private:
   std::string bwrap_;

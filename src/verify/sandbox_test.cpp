@@ -112,5 +112,17 @@ TEST_F(SandboxTest, kill_ends_everything_inside) {
   EXPECT_EQ(process->standard_output(), "up\n");
 }
 
+TEST_F(SandboxTest, shows_the_nodes_of_one_gpu_and_none_without) {
+  const std::vector<std::string> with_gpu = sandbox_.wrap({"/usr/bin/true"}, python_, {}, 1).argv;
+  for (const char* node : {"/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm"}) {
+    EXPECT_THAT(with_gpu, ::testing::Contains(node));
+  }
+  for (const char* other : {"/dev/nvidia0", "/dev/nvidia-uvm-tools", "/sys", "TRITON_INTERPRET"}) {
+    EXPECT_THAT(with_gpu, Not(::testing::Contains(other)));
+  }
+  EXPECT_THAT(sandbox_.wrap({"/usr/bin/true"}, python_, {}).argv,
+              Not(::testing::Contains(HasSubstr("nvidia"))));
+}
+
 }  // namespace
 }  // namespace nemoforge::verify

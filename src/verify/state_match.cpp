@@ -45,7 +45,7 @@ StateMatch match_state(const Json& reference, std::string_view blob, const Json&
       Json leaf = tensor;
       leaf["key"] = candidate[static_cast<size_t>(best)]["key"];
       match.tensors.push_back(std::move(leaf));
-      match.blob.append(blob.substr(offset, bytes));
+      if (!blob.empty()) match.blob.append(blob.substr(offset, bytes));
     } else if (get(facts, "matters", true)) {
       match.seed_only = true;
       const bool has_room = std::any_of(candidate.begin(), candidate.end(),

@@ -19,8 +19,8 @@ struct StateMatch {
 
 // Pairs the reference's state with the candidate's: by name where the sizes agree, else by equal content
 // (both were made under one seed), the last part of the name deciding between equals. `reference` and
-// `candidate` are the workers' lists of tensors, blob the bytes of the reference's, `parameters` what the
-// problem's gate found out about each.
+// `candidate` are the workers' lists of tensors, blob the bytes of the reference's (empty where they lie in
+// memory that both map), `parameters` what the problem's gate found out about each.
 [[nodiscard]] StateMatch match_state(const io::Json& reference, std::string_view blob,
                                      const io::Json& candidate, const io::Json& parameters);
 

@@ -102,6 +102,31 @@ TEST_F(SystemCallFilterTest, refuses_what_computing_does_not_need) {
   EXPECT_EQ(process->standard_output(), "[]\ndone\n") << process->standard_error();
 }
 
+// A descriptor that is no device: the requests of a GPU's driver reach the kernel, which does not know them
+// there; others do not.
+TEST_F(SystemCallFilterTest, lets_the_requests_of_a_gpu_s_driver_through_and_no_others) {
+  const std::string script = "import sys; sys.path.insert(0, '" + python_.scripts + R"py(')
+import errno, fcntl, seccomp_filter
+file = open("/dev/null")
+assert seccomp_filter.install(seccomp_filter.GPU)
+def answer(request):
+    try:
+        fcntl.ioctl(file, request, bytes(64))
+        return "done"
+    except OSError as failure:
+        return errno.errorcode[failure.errno]
+print([answer(r) for r in (0xC020462A, 0xC0384657, 0x30000001, 0x30000002, 0x19, 0x21)])
+print([answer(r) for r in (0x5412, 0x541C, 0xC0204762, 0x30000003, 0x40086602)])
+)py";
+  auto process = WorkerProcess::start(sandbox_.wrap({python_.interpreter, "-c", script}, python_, {}));
+  ASSERT_TRUE(process.has_value());
+  ASSERT_TRUE(process->wait(seconds(60)).has_value());
+  EXPECT_EQ(process->standard_output(),
+            "['ENOTTY', 'ENOTTY', 'ENOTTY', 'ENOTTY', 'ENOTTY', 'ENOTTY']\n"
+            "['EPERM', 'EPERM', 'EPERM', 'EPERM', 'EPERM']\n")
+      << process->standard_error();
+}
+
 TEST_F(SystemCallFilterTest, covers_every_thread_of_a_worker) {
   Workbench workbench(python_, sandbox_);
   auto candidate = workbench.take_candidate_process("this is never loaded");
@@ -111,7 +136,7 @@ TEST_F(SystemCallFilterTest, covers_every_thread_of_a_worker) {
   CandidateSession session(python_, sandbox_, evidence);
   session.begin(candidate->path, std::move(candidate->process));
   io::Json record;
-  const Status met = session.greet(candidate->arena, record);
+  const Status met = session.greet({{"arena_bytes", candidate->arena.size()}}, record);
   ASSERT_TRUE(met) << met.error().to_string();
   EXPECT_EQ(record["isolation"], io::Json::parse(R"({"namespaces": true, "system_call_filter": true})"));
   EXPECT_THAT(record["versions"]["torch"].get<std::string>(), StartsWith(python_.torch_version));
@@ -163,7 +188,7 @@ TEST_F(SystemCallFilterTest, a_sandbox_without_it_is_no_sandbox) {
   CandidateSession session(elsewhere, sandbox_, evidence);
   session.begin(candidate->path, std::move(candidate->process));
   io::Json record;
-  const Status met = session.greet(candidate->arena, record);
+  const Status met = session.greet({{"arena_bytes", candidate->arena.size()}}, record);
   ASSERT_FALSE(met.has_value());
   EXPECT_THAT(met.error().message, StartsWith("the sandbox has no system-call filter"));
   EXPECT_EQ(record["isolation"]["system_call_filter"], false);

@@ -1,10 +1,13 @@
 #include "verify/verifier.h"
 
+#include <algorithm>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
+#include "verify/device_judge.h"
 #include "verify/judge.h"
 
 namespace nemoforge::verify {
@@ -12,6 +15,7 @@ namespace {
 
 using io::Json;
 
+constexpr int kWorkersPerGpu = 3;
 constexpr size_t kMaxCandidateBytes = size_t{200} << 10;
 
 Judgement judge_text(const std::string& candidate) {
@@ -31,30 +35,31 @@ Judgement judge_text(const std::string& candidate) {
 }  // namespace
 
 Result<Verifier> Verifier::create(const Options& options) {
-  if (options.device == Device::kCuda) {
-    return error(
-        ErrorCode::kUnsupported,
-        "--device cuda needs an NVIDIA GPU and a build of nemoforge that verifies on it; this one verifies "
-        "under Triton's interpreter only",
-        "use --device interpret");
-  }
   Verifier verifier;
   verifier.options_ = options;
   if (options.sandbox) {
     NF_TRY(verifier.sandbox_, Sandbox::find());
   }
   NF_TRY(verifier.python_, find_python_environment());
+  if (options.device == Device::kCuda) {
+    NF_TRY(const std::vector<GpuInfo> found, find_gpus(verifier.python_));
+    for (const GpuInfo& info : found) verifier.gpus_.push_back(std::make_shared<GpuDevice>(info));
+  }
+  if (options.num_workers == 0) {
+    verifier.options_.num_workers = verifier.gpus_.empty()
+                                        ? static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))
+                                        : kWorkersPerGpu * static_cast<int>(verifier.gpus_.size());
+  }
   if (options.sandbox) NF_RETURN_IF_ERROR(verifier.sandbox_.check_filter(verifier.python_));
   return verifier;
 }
 
 Result<Verification> Verifier::verify(const std::string& problem, const std::string& candidate,
                                       const Json& overrides) const {
-  Workbench workbench(python_, sandbox_);
-  return verify(workbench, problem, candidate, overrides, false);
+  return open_session()->verify(problem, candidate, overrides, false);
 }
 
-Result<Verification> Verifier::verify(Workbench& workbench, const std::string& problem,
+Result<Verification> Verifier::verify(Workbench& workbench, GpuDevice* gpu, const std::string& problem,
                                       const std::string& candidate, const Json& overrides,
                                       bool another_follows) const {
   Verification verification;
@@ -63,8 +68,11 @@ Result<Verification> Verifier::verify(Workbench& workbench, const std::string& p
   verification.judgement = judge_text(candidate);
   Json record = Json::object();
   if (verification.judgement.name == "not_verified") {
-    NF_TRY(JudgeReport report,
-           judge_candidate(python_, sandbox_, workbench, problem, candidate, overrides, another_follows));
+    NF_TRY(JudgeReport report, gpu != nullptr ? judge_on_gpu(python_, sandbox_, workbench, *gpu,
+                                                             {.time_compiled = options_.time_compiled},
+                                                             problem, candidate, overrides, another_follows)
+                                              : judge_candidate(python_, sandbox_, workbench, problem,
+                                                                candidate, overrides, another_follows));
     verification.judgement = std::move(report.judgement);
     record = std::move(report.record);
   }
@@ -87,6 +95,9 @@ Result<Verification> Verifier::verify(Workbench& workbench, const std::string& p
     summary["findings"].push_back({{"kind", finding.kind}, {"detail", finding.detail}});
   }
   summary.update(record);
+  if (const auto speedup = summary.find("speedup"); speedup != summary.end() && speedup->is_number()) {
+    verification.speedup = speedup->get<double>();
+  }
   verification.record_json = io::dump_json(summary);
   return verification;
 }
@@ -95,23 +106,29 @@ namespace {
 
 class LocalSession : public BackendSession {
  public:
-  LocalSession(const Verifier& verifier, const PythonEnvironment& python, const Sandbox& sandbox)
+  LocalSession(const Verifier& verifier, const PythonEnvironment& python, const Sandbox& sandbox,
+               std::shared_ptr<GpuDevice> gpu)
       : verifier_(&verifier),
-        workbench_(python, sandbox, SizeLimits::of_this_machine(verifier.num_sessions())) {}
+        gpu_(std::move(gpu)),
+        workbench_(python, sandbox, SizeLimits::of_this_machine(verifier.num_sessions()),
+                   gpu_ ? SandboxGpu(gpu_->info.index) : SandboxGpu()) {}
   Result<Verification> verify(const std::string& problem, const std::string& candidate, const Json& overrides,
                               bool another_follows) override {
-    return verifier_->verify(workbench_, problem, candidate, overrides, another_follows);
+    return verifier_->verify(workbench_, gpu_.get(), problem, candidate, overrides, another_follows);
   }
 
  private:
   const Verifier* verifier_;
+  std::shared_ptr<GpuDevice> gpu_;
   Workbench workbench_;
 };
 
 }  // namespace
 
 std::unique_ptr<BackendSession> Verifier::open_session() const {
-  return std::make_unique<LocalSession>(*this, python_, sandbox_);
+  std::shared_ptr<GpuDevice> gpu;
+  if (!gpus_.empty()) gpu = gpus_[static_cast<size_t>((*num_opened_)++) % gpus_.size()];
+  return std::make_unique<LocalSession>(*this, python_, sandbox_, std::move(gpu));
 }
 
 }  // namespace nemoforge::verify

@@ -1,13 +1,16 @@
 // The entry of verification: one candidate against one problem, or all traces of a run.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "io/json.h"
 #include "verify/backend.h"
+#include "verify/gpu_device.h"
 #include "verify/python_environment.h"
 #include "verify/sandbox.h"
 #include "verify/verdict.h"
@@ -20,8 +23,11 @@ enum class Device { kAuto, kInterpret, kCuda };
 struct Options {
   Device device = Device::kAuto;
   bool sandbox = true;  // false: the user gave --no-sandbox
-  int num_workers = 1;  // candidates at a time, for a run
-  std::string version;  // of this program, for the record
+  // Candidates at a time, for a run; 0: one a core, or three a GPU, of which one has the GPU to be timed
+  // while the others compile and check.
+  int num_workers = 1;
+  std::string version;        // of this program, for the record
+  bool time_compiled = true;  // on a GPU: torch.compile of the reference is timed as well
 };
 
 // The machine's side of verification, found once and used for many candidates. Safe for use by several
@@ -39,22 +45,28 @@ class Verifier : public Backend {
                                             const io::Json& overrides) const;
   // The same for one of several candidates: what the workbench, which is this thread's own, holds is used and
   // left there for the next one.
-  [[nodiscard]] Result<Verification> verify(Workbench& workbench, const std::string& problem,
+  // gpu: the one that the workbench is for, if any.
+  [[nodiscard]] Result<Verification> verify(Workbench& workbench, GpuDevice* gpu, const std::string& problem,
                                             const std::string& candidate, const io::Json& overrides,
                                             bool another_follows) const;
 
   // Keeps a workbench. The verifier must outlive it.
   [[nodiscard]] std::unique_ptr<BackendSession> open_session() const override;
-  [[nodiscard]] std::string device_name() const override { return "interpret"; }
+  [[nodiscard]] std::string device_name() const override { return gpus_.empty() ? "interpret" : "cuda"; }
   [[nodiscard]] int num_sessions() const override { return options_.num_workers; }
   [[nodiscard]] const std::string& version() const { return options_.version; }
   [[nodiscard]] const PythonEnvironment& python() const { return python_; }
+  // Of the machine, where candidates run on them.
+  [[nodiscard]] const std::vector<std::shared_ptr<GpuDevice>>& gpus() const { return gpus_; }
   [[nodiscard]] bool sandboxed() const { return sandbox_.isolates(); }
 
  private:
   Options options_;
   PythonEnvironment python_;
   Sandbox sandbox_;
+  std::vector<std::shared_ptr<GpuDevice>> gpus_;
+  // Sessions opened so far: they take the GPUs in turn.
+  std::shared_ptr<std::atomic<int>> num_opened_ = std::make_shared<std::atomic<int>>(0);
 };
 
 }  // namespace nemoforge::verify

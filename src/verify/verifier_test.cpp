@@ -88,7 +88,7 @@ TEST(verifier, a_workbench_serves_one_candidate_and_problem_after_the_other) {
   const std::string kernel = corpus_file("honest/h01_add.py");
   const io::Json small = {{"rows", 9}, {"cols", 7}};
   const auto verdict = [&](const std::string& problem, const std::string& candidate) -> std::string {
-    const auto verification = verifier.verify(workbench, problem, candidate, small, true);
+    const auto verification = verifier.verify(workbench, nullptr, problem, candidate, small, true);
     EXPECT_TRUE(verification.has_value()) << verification.error().to_string();
     return verification ? verification->judgement.name : "";
   };

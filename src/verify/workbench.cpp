@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kMaxCpuSeconds = 400;
 constexpr int64_t kMaxAddressSpace = int64_t{12} << 30;
+constexpr int64_t kMaxData = int64_t{24} << 30;
 
 // In place: the sandbox has mounted this very file.
 Status write_in_place(const std::string& path, const std::string& text) {
@@ -40,12 +41,17 @@ Status Workbench::start_candidate_process() {
   candidate.path = folder_.path("candidate_" + random_name() + ".py");
   NF_RETURN_IF_ERROR(io::write_file_atomically(candidate.path, ""));
   chmod(candidate.path.c_str(), 0644);
-  NF_TRY(candidate.arena, Arena::create());
-  WorkerCommand command =
-      sandbox_->wrap({python_->interpreter, "-u", "-E", "-s", python_->scripts + "/candidate_worker.py"},
-                     *python_, {{candidate.path, candidate.path}});
-  command.shared_fd = candidate.arena.fd();
-  command.max_address_space_bytes = kMaxAddressSpace;
+  const char* script = gpu_ ? "/device_candidate.py" : "/candidate_worker.py";
+  WorkerCommand command = sandbox_->wrap({python_->interpreter, "-u", "-E", "-s", python_->scripts + script},
+                                         *python_, {{candidate.path, candidate.path}}, gpu_);
+  if (gpu_) {
+    // A GPU's driver reserves more addresses than any limit on them would leave.
+    command.max_data_bytes = kMaxData;
+  } else {
+    NF_TRY(candidate.arena, Arena::create());
+    command.shared_fd = candidate.arena.fd();
+    command.max_address_space_bytes = kMaxAddressSpace;
+  }
   command.max_cpu_seconds = kMaxCpuSeconds;
   NF_TRY(candidate.process, WorkerProcess::start(command));
   waiting_ = std::move(candidate);
@@ -59,7 +65,9 @@ Status Workbench::warm_up() {
 
 Result<ReferenceWorker*> Workbench::reference() {
   if (!reference_.running()) {
-    NF_TRY(reference_, ReferenceWorker::start(*python_));
+    NF_RETURN_IF_ERROR(make_folder());
+    NF_TRY(reference_,
+           ReferenceWorker::start(*python_, {.gpu = gpu_, .cache_folder = folder_.path("compiled")}));
   }
   return &reference_;
 }

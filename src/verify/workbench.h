@@ -28,10 +28,11 @@ struct CandidateProcess {
 // Used by one thread, the one that made it: its processes end with that thread.
 class Workbench {
  public:
-  // The objects must outlive the workbench. limits: beyond which no problem is tried.
+  // The objects must outlive the workbench. limits: beyond which no problem is tried. gpu: on which both
+  // processes work; none: the CPU.
   Workbench(const PythonEnvironment& python, const Sandbox& sandbox,
-            const SizeLimits& limits = SizeLimits::of_this_machine(1))
-      : python_(&python), sandbox_(&sandbox), limits_(limits) {}
+            const SizeLimits& limits = SizeLimits::of_this_machine(1), SandboxGpu gpu = {})
+      : python_(&python), sandbox_(&sandbox), limits_(limits), gpu_(gpu) {}
   Workbench(const Workbench&) = delete;
   Workbench& operator=(const Workbench&) = delete;
 
@@ -54,6 +55,7 @@ class Workbench {
   const PythonEnvironment* python_;
   const Sandbox* sandbox_;
   SizeLimits limits_;
+  SandboxGpu gpu_;
   TemporaryFolder folder_;
   ReferenceWorker reference_;
   std::optional<CandidateProcess> waiting_;

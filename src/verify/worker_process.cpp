@@ -76,6 +76,7 @@ struct ChildPlan {
   limit(RLIMIT_NPROC, 512);
   limit(RLIMIT_FSIZE, int64_t{1} << 30);
   if (command.max_address_space_bytes > 0) limit(RLIMIT_AS, command.max_address_space_bytes);
+  if (command.max_data_bytes > 0) limit(RLIMIT_DATA, command.max_data_bytes);
   if (command.max_cpu_seconds > 0) limit(RLIMIT_CPU, command.max_cpu_seconds);
   execve(plan.argv[0], plan.argv.data(), plan.environment.data());
   _exit(127);

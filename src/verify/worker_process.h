@@ -25,6 +25,7 @@ struct WorkerCommand {
   int stdin_fd = -1;
   int shared_fd = -1;
   int64_t max_address_space_bytes = 0;  // 0: no limit
+  int64_t max_data_bytes = 0;           // of memory of its own that it may write to; 0: no limit
   int64_t max_cpu_seconds = 0;
 };
 

@@ -76,6 +76,10 @@ Result<verify::Verification> parse_verify_answer(const std::string& body, const 
     return error(ErrorCode::kInvalidData, "the record does not agree with itself");
   }
   verification.sandboxed = sandboxed->get<bool>();
+  const auto speedup = record.find("speedup");
+  if (judgement.correct() && speedup != record.end() && speedup->is_number()) {
+    verification.speedup = speedup->get<double>();
+  }
   if (const auto tags = record.find("tags"); tags != record.end() && tags->is_array()) {
     for (const Json& tag : *tags) {
       if (tag.is_string()) judgement.tags.push_back(tag.get<std::string>());

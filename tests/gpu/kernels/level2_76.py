@@ -1,0 +1,41 @@
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+@triton.jit
+def matmul(a_ptr, b_ptr, bias_ptr, c_ptr, M, N, K, a_m, a_k, b_k, b_n, TM: tl.constexpr, TN: tl.constexpr,
+           TK: tl.constexpr, GROUP: tl.constexpr):
+    program = tl.program_id(0)
+    columns = tl.cdiv(N, TN)
+    group = program // (GROUP * columns)
+    first = group * GROUP
+    height = tl.minimum(tl.cdiv(M, TM) - first, GROUP)
+    m = (first + program % (GROUP * columns) % height) * TM + tl.arange(0, TM)
+    n = (program % (GROUP * columns) // height) * TN + tl.arange(0, TN)
+    k = tl.arange(0, TK)
+    total = tl.zeros((TM, TN), dtype=tl.float32)
+    for start in range(0, K, TK):
+        a = tl.load(a_ptr + m[:, None] * a_m + (start + k)[None, :] * a_k,
+                    mask=(m[:, None] < M) & ((start + k)[None, :] < K), other=0.0)
+        b = tl.load(b_ptr + (start + k)[:, None] * b_k + n[None, :] * b_n,
+                    mask=((start + k)[:, None] < K) & (n[None, :] < N), other=0.0)
+        total = tl.dot(a, b, total, input_precision="tf32x3")
+    total += tl.load(bias_ptr + n, mask=n < N, other=0.0)[None, :]
+    total = tl.maximum(total, 0.0)
+    tl.store(c_ptr + m[:, None] * N + n[None, :], total, mask=(m[:, None] < M) & (n[None, :] < N))
+
+
+class ModelNew(nn.Module):
+    def __init__(self, in_features, out_features, bias_shape):
+        super().__init__()
+        self.gemm = nn.Linear(in_features, out_features, bias=False)
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+
+    def forward(self, x):
+        weight = self.gemm.weight
+        (M, K), N = x.shape, weight.shape[0]
+        out = torch.empty((M, N), device=x.device, dtype=x.dtype)
+        matmul[(triton.cdiv(M, 128) * triton.cdiv(N, 128),)](x, weight, self.bias, out, M, N, K, x.stride(0), x.stride(1),
+                                                    weight.stride(1), weight.stride(0), TM=128, TN=128, TK=32, GROUP=8, num_warps=8, num_stages=3)
+        return out

@@ -71,7 +71,7 @@ void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, bool is_js
   for (int i = 0; i < kMaxTokens; ++i) {
     const auto mask = matcher.mask();
     if (!mask) {
-      NF_CHECK(mask.error().code == ErrorCode::kResourceExhausted);
+      NF_CHECK(mask.error().code == ErrorCode::kUnsupported);
       return;
     }
     const int32_t id = choose(*mask, random);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "grammar/number_range.h"
+#include "grammar/schema_keywords.h"
 #include "grammar/schema_merge.h"
 #include "io/json_schema.h"
 
@@ -20,33 +21,6 @@ using io::Json;
 constexpr int kMaxSchemaDepth = 64;
 constexpr size_t kMaxSchemas = 20'000;
 constexpr size_t kMaxMergedBytes = 16u << 20;
-
-// The type whose values a keyword is about; empty where it is about any.
-std::string_view type_of_keyword(std::string_view keyword) {
-  static const std::map<std::string_view, std::string_view> kTypes = {{"pattern", "string"},
-                                                                      {"minLength", "string"},
-                                                                      {"maxLength", "string"},
-                                                                      {"format", "string"},
-                                                                      {"items", "array"},
-                                                                      {"prefixItems", "array"},
-                                                                      {"minItems", "array"},
-                                                                      {"maxItems", "array"},
-                                                                      {"uniqueItems", "array"},
-                                                                      {"properties", "object"},
-                                                                      {"required", "object"},
-                                                                      {"additionalProperties", "object"},
-                                                                      {"patternProperties", "object"},
-                                                                      {"propertyNames", "object"},
-                                                                      {"minProperties", "object"},
-                                                                      {"maxProperties", "object"},
-                                                                      {"minimum", "number"},
-                                                                      {"maximum", "number"},
-                                                                      {"exclusiveMinimum", "number"},
-                                                                      {"exclusiveMaximum", "number"},
-                                                                      {"multipleOf", "number"}};
-  const auto found = kTypes.find(keyword);
-  return found == kTypes.end() ? std::string_view() : found->second;
-}
 
 class SchemaCompiler {
  public:
@@ -176,17 +150,6 @@ class SchemaCompiler {
     return choice(std::move(parts));
   }
 
-  // What keywords say about values of other types does not matter.
-  static Json only_of_type(const Json& schema, std::string_view type) {
-    if (type == "integer") type = "number";
-    Json out = Json::object();
-    for (const auto& [key, value] : schema.items()) {
-      const std::string_view of = type_of_keyword(key);
-      if (of.empty() || of == type) out[key] = value;
-    }
-    return out;
-  }
-
   Result<Expr> compile_untyped(const Json& schema, const std::string& place, int depth, StringForm form) {
     for (const auto& [key, value] : schema.items()) {
       if (const std::string_view type = type_of_keyword(key); !type.empty())
@@ -198,7 +161,7 @@ class SchemaCompiler {
 
   Result<Expr> compile_type(const Json& whole, const std::string& type, const std::string& place, int depth,
                             StringForm form) {
-    const Json schema = only_of_type(whole, type);
+    const Json schema = keywords_about(whole, type);
     if (type == "object") return compile_object(schema, place, depth);
     if (type == "array") return compile_array(schema, place, depth);
     if (type == "string") return compile_string(schema, place, form);
@@ -218,27 +181,6 @@ class SchemaCompiler {
     return compiled;
   }
 
-  // The limits that `schema` sets by the names that all drafts have for them.
-  static Limits limits_of(const Json& schema) {
-    const auto limit = [&](const char* inclusive, const char* exclusive, bool is_lower) {
-      const Json* value = nullptr;
-      Limit out;
-      if (const auto found = schema.find(inclusive); found != schema.end() && found->is_number())
-        value = &*found;
-      if (const auto found = schema.find(exclusive); found != schema.end()) {
-        if (found->is_number() && (value == nullptr || (is_lower ? *found >= *value : *found <= *value))) {
-          value = &*found;
-          out.is_exclusive = true;
-        }
-        if (*found == true) out.is_exclusive = true;
-      }
-      if (value == nullptr) return std::optional<Limit>();
-      out.value = decimal_of(*value);
-      return std::optional<Limit>(out);
-    };
-    return {limit("minimum", "exclusiveMinimum", true), limit("maximum", "exclusiveMaximum", false)};
-  }
-
   Result<Expr> compile_number(const Json& schema, const std::string& place, bool is_integer) {
     const bool are_whole = is_integer || schema.value("multipleOf", Json()) == 1;
     const auto divisor = schema.find("multipleOf");
@@ -248,7 +190,7 @@ class SchemaCompiler {
     }
     NF_RETURN_IF_ERROR(check_keywords(
         schema, place, {"type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}));
-    const Limits limits = limits_of(schema);
+    const Limits limits = limits_in_schema(schema);
     if (!limits.min && !limits.max) return are_whole ? integer_ : number_;
     if (Expr within = are_whole ? integers_within(limits) : numbers_within(limits)) return within;
     if (options_.is_lenient) return are_whole ? integer_ : number_;

@@ -250,6 +250,27 @@ Decimal decimal_of(const io::Json& number) {
   return out;
 }
 
+Limits limits_in_schema(const io::Json& schema) {
+  const auto limit = [&](const char* inclusive, const char* exclusive,
+                         bool is_lower) -> std::optional<Limit> {
+    const io::Json* value = nullptr;
+    Limit out;
+    if (const auto found = schema.find(inclusive); found != schema.end() && found->is_number())
+      value = &*found;
+    if (const auto found = schema.find(exclusive); found != schema.end()) {
+      if (found->is_number() && (value == nullptr || (is_lower ? *found >= *value : *found <= *value))) {
+        value = &*found;
+        out.is_exclusive = true;
+      }
+      if (*found == true) out.is_exclusive = true;
+    }
+    if (value == nullptr) return std::nullopt;
+    out.value = decimal_of(*value);
+    return out;
+  };
+  return {limit("minimum", "exclusiveMinimum", true), limit("maximum", "exclusiveMaximum", false)};
+}
+
 Expr integers_within(const Limits& limits) {
   return within(limits, true);
 }

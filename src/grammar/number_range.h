@@ -29,6 +29,10 @@ struct Limits {
   std::optional<Limit> max;
 };
 
+// What `schema` sets by minimum, maximum, exclusiveMinimum and exclusiveMaximum, the latter as numbers or, as
+// in the drafts up to 4, as flags.
+[[nodiscard]] Limits limits_in_schema(const io::Json& schema);
+
 // The integers within the limits, of at most 18 digits; null where there are none.
 [[nodiscard]] Expr integers_within(const Limits& limits);
 // The numbers within the limits, without exponents, of at most 18 digits before the point and so many behind

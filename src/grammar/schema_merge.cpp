@@ -1,12 +1,12 @@
 #include "grammar/schema_merge.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "grammar/schema_keywords.h"
 #include "io/json_schema.h"
 
 namespace nemoforge::grammar {
@@ -15,11 +15,6 @@ namespace {
 using io::Json;
 
 constexpr int kMaxDepth = 32;
-
-constexpr std::array kAnnotations = {
-    "title",     "description",   "default",      "examples",    "example",          "$schema",
-    "$id",       "$comment",      "$defs",        "definitions", "deprecated",       "readOnly",
-    "writeOnly", "discriminator", "externalDocs", "xml",         "contentMediaType", "contentEncoding"};
 
 std::vector<std::string> types_of(const Json& type) {
   std::vector<std::string> out;
@@ -152,11 +147,6 @@ class Merger {
 };
 
 }  // namespace
-
-bool is_annotation(std::string_view keyword) {
-  return keyword.starts_with("x-") ||
-         std::find(kAnnotations.begin(), kAnnotations.end(), keyword) != kAnnotations.end();
-}
 
 Result<Json> merge_schemas(const Json& a, const Json& b, const Json& root, const std::string& place) {
   return Merger(root, place).merge(a, b, 0);

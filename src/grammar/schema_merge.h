@@ -2,15 +2,11 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "base/result.h"
 #include "io/json.h"
 
 namespace nemoforge::grammar {
-
-// Whether a keyword says nothing about which values are valid.
-[[nodiscard]] bool is_annotation(std::string_view keyword);
 
 // A schema of the values that are valid under both `a` and `b`, whose references are looked up in `root`:
 // false where their types exclude each other. kUnsupported names a keyword, behind `place`, that both have

@@ -8,7 +8,7 @@
 
 #include "grammar/grammar.h"
 #include "grammar/json_schema.h"
-#include "grammar/schema_merge.h"
+#include "grammar/schema_keywords.h"
 #include "grammar/string_schema.h"
 #include "io/json_schema.h"
 

@@ -53,8 +53,8 @@ void expect_matches(std::string_view schema, std::initializer_list<std::string_v
 }
 
 TEST(NumberLimits, every_integer_near_them_is_decided) {
-  for (int min = -25; min <= 120; min += 9) {
-    for (int max = min; max <= 131; max += 11) {
+  for (int min = -25; min <= 120; min += 29) {
+    for (int max = min; max <= 131; max += 31) {
       const std::string limits =
           R"("minimum": )" + std::to_string(min) + R"(, "maximum": )" + std::to_string(max);
       const Matcher matcher = matcher_of(R"({"type": "integer", )" + limits + "}");
@@ -66,7 +66,7 @@ TEST(NumberLimits, every_integer_near_them_is_decided) {
 }
 
 TEST(NumberLimits, every_decimal_near_them_is_decided) {
-  const char* kNumbers[] = {"-2.5", "-1", "-0.5", "0", "0.05", "0.5", "0.75", "1", "1.5", "9.99", "12.25"};
+  const char* kNumbers[] = {"-2.5", "-1", "0", "0.05", "0.5", "9.99", "12.25"};
   for (const char* min : kNumbers) {
     for (const char* max : kNumbers) {
       for (const bool is_exclusive : {false, true}) {
@@ -77,7 +77,7 @@ TEST(NumberLimits, every_decimal_near_them_is_decided) {
         const std::string schema = R"({"type": "number", )" + prefix + R"(inimum": )" + min + ", " + prefix +
                                    R"(aximum": )" + max + "}";
         const Matcher matcher = matcher_of(schema);
-        for (int hundredths = -300; hundredths <= 1300; hundredths += hundredths % 5 == 0 ? 1 : 4) {
+        for (int hundredths = -300; hundredths <= 1300; hundredths += hundredths % 5 == 0 ? 1 : 24) {
           std::string text = io::dump_json(Json(hundredths / 100.0));
           if (text.ends_with(".0")) text.resize(text.size() - 2);
           if (text == "-0") continue;

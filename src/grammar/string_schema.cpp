@@ -44,7 +44,7 @@ std::string pattern_of_format(std::string_view name) {
     return all("([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,6}:[0-9a-f]{1,4}|::([0-9a-f]{1,4})?");
   if (name == "email")
     return all("[A-Za-z0-9]{1,20}([._+-][A-Za-z0-9]{1,20}){0,2}@(" + label + R"(\.){1,3}[A-Za-z]{2,10})");
-  if (name == "uri" || name == "url")
+  if (name == "uri")
     return all(
         R"([a-z][a-z0-9+.-]{0,15}://()" + label + R"((\.)" + label + "){0,4}(:[1-9][0-9]{0,3})?)?" +
         "(/([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-F]{2}){0,500})?(#[A-Za-z0-9._~!$&'()*+,;=:@/?-]{0,100})?");

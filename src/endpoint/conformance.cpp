@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -115,14 +116,14 @@ class Examination {
     check("error: wrong type", [this] {
       Json body = chat_body(false);
       body["temperature"] = "hot";
-      return refusal(io::dump_json(body), 400, 422);
+      return refusal(io::dump_json(body), {400, 422}, "temperature");
     });
     check("error: unknown model", [this] {
       Json body = chat_body(false);
       body["model"] = "no-such-model";
-      return refusal(io::dump_json(body), 404, 400);
+      return refusal(io::dump_json(body), {404, 400}, "no-such-model");
     });
-    check("error: not JSON", [this] { return refusal("{nonsense", 400, 422); });
+    check("error: not JSON", [this] { return refusal("{nonsense", {400, 422}, ""); });
     return {url_, model_, std::move(checks_)};
   }
 
@@ -223,48 +224,72 @@ class Examination {
     return check_parts(thinking, streamed.reasoning, streamed.content, streamed.finish_reason);
   }
 
+  // The model has to call, so that a server without tools cannot pass by a model that does not want to.
   Finding tools() {
     Json body = chat_body(false);
     body["messages"][0]["content"] = "Set a timer of 5 minutes.";
-    body["tools"] = {{{"type", "function"},
-                      {"function",
-                       {{"name", "set_timer"},
-                        {"description", "Sets a timer."},
-                        {"parameters",
-                         {{"type", "object"},
-                          {"properties", {{"minutes", {{"type", "integer"}}}}},
-                          {"required", {"minutes"}}}}}}}};
+    body["tool_choice"] = "required";
+    body["parallel_tool_calls"] = false;
+    body["tools"] = {
+        {{"type", "function"},
+         {"function",
+          {{"name", "set_timer"},
+           {"description", "Sets a timer."},
+           {"parameters",
+            {{"type", "object"},
+             {"properties", {{"length", {{"type", "integer"}}}, {"unit", {{"enum", {"minutes", "hours"}}}}}},
+             {"required", {"length", "unit"}}}}}}}};
     NF_TRY(const Json reply, ask_chat(body));
     const Json& message = at(reply, {"choices", "0", "message"});
     const Json& calls = at(message, {"tool_calls"});
-    if (!calls.is_array() || calls.empty()) {
-      const std::string content = text_at(message, {"content"});
-      if (content.find("<tool_call>") != std::string::npos) return wrong("a call was left in content");
-      return std::string("accepted; the model called nothing");
-    }
-    const Json& function = at(calls, {"0", "function"});
-    auto arguments = io::parse_json(text_at(function, {"arguments"}));
+    if (!calls.is_array() || calls.empty()) return wrong("tool_choice required, and nothing was called");
+    if (text_at(message, {"content"}).find("<tool_call>") != std::string::npos)
+      return wrong("a call was left in content");
+    const Json& call = calls[0];
+    if (text_at(call, {"id"}).empty() || text_at(call, {"type"}) != "function")
+      return wrong("a call without id, or not of type function");
+    if (text_at(call, {"function", "name"}) != "set_timer")
+      return wrong("the function called is not among tools");
+    auto arguments = io::parse_json(text_at(call, {"function", "arguments"}));
     if (!arguments) return wrong("arguments: " + arguments.error().to_string());
-    if (!at(*arguments, {"minutes"}).is_number_integer()) return wrong("minutes is not an integer");
-    if (text_at(reply, {"choices", "0", "finish_reason"}) != "tool_calls")
-      return wrong("finish_reason is not tool_calls");
-    return "called " + text_at(function, {"name"});
+    if (!at(*arguments, {"length"}).is_number_integer()) return wrong("arguments: length is not an integer");
+    const std::string unit = text_at(*arguments, {"unit"});
+    if (unit != "minutes" && unit != "hours") return wrong("arguments: unit is not one of its enum");
+    // OpenAI's own server ends a forced call with stop.
+    const std::string finish_reason = text_at(reply, {"choices", "0", "finish_reason"});
+    if (finish_reason != "tool_calls" && finish_reason != "stop")
+      return wrong(fmt::format("finish_reason: expected tool_calls, found '{}'", finish_reason));
+    return "called set_timer with " + io::dump_json(*arguments);
+  }
+
+  // Reasoning tokens of an answer under a budget; without one, of an answer as it comes.
+  Result<int64_t> reasoning_tokens(std::optional<int64_t> budget, int64_t max_tokens) {
+    Json body = chat_body(true);
+    body["max_tokens"] = max_tokens;
+    if (budget) body["thinking_token_budget"] = *budget;
+    NF_TRY(const Json reply, ask_chat(body));
+    if (budget && text_at(reply, {"choices", "0", "message", "content"}).empty())
+      return wrong("no answer after the reasoning");
+    const Json& tokens = at(reply, {"usage", "completion_tokens_details", "reasoning_tokens"});
+    if (!tokens.is_number_integer()) return wrong("usage has no reasoning_tokens");
+    return tokens.get<int64_t>();
   }
 
   Finding budget() {
     constexpr int64_t kBudget = 8;
     constexpr int64_t kGrace = 500;  // to the end of the line
-    Json body = chat_body(true);
-    body["max_tokens"] = config_.max_tokens + kGrace;
-    body["thinking_token_budget"] = kBudget;
-    NF_TRY(const Json reply, ask_chat(body));
-    const Json& message = at(reply, {"choices", "0", "message"});
-    if (text_at(message, {"content"}).empty()) return wrong("no answer after the reasoning");
-    const Json& tokens = at(reply, {"usage", "completion_tokens_details", "reasoning_tokens"});
-    if (!tokens.is_number_integer()) return wrong("usage has no reasoning_tokens");
-    if (tokens.get<int64_t>() > kBudget + kGrace)
-      return wrong(fmt::format("{} reasoning tokens for a budget of {}", tokens.get<int64_t>(), kBudget));
-    return fmt::format("{} reasoning tokens for a budget of {}", tokens.get<int64_t>(), kBudget);
+    constexpr int64_t kTags = 2;     // which servers may count
+    NF_TRY(const int64_t unbounded, reasoning_tokens({}, config_.max_tokens + kGrace));
+    if (unbounded <= kTags) return wrong("no reasoning without a budget, so that none can be seen to end it");
+    NF_TRY(const int64_t none, reasoning_tokens(0, config_.max_tokens + kGrace));
+    NF_TRY(const int64_t some, reasoning_tokens(kBudget, config_.max_tokens + kGrace));
+    const std::string found =
+        fmt::format("{} reasoning tokens without a budget, {} for one of 0, {} for one of {}", unbounded,
+                    none, some, kBudget);
+    const bool is_kept =
+        none <= kTags && some <= kBudget + kGrace && some <= std::max(unbounded, kBudget + kTags);
+    if (!is_kept) return wrong(found);
+    return found;
   }
 
   Finding logprobs() {
@@ -294,14 +319,28 @@ class Examination {
     return excerpt(text_at(reply, {"choices", "0", "text"}));
   }
 
-  // Servers differ in the status, not in the object.
-  Finding refusal(const std::string& body, int64_t status, int64_t other_status) {
+  // Servers differ in the status, not in the object. `cause` is named by its message or its param.
+  Finding refusal(const std::string& body, std::pair<int64_t, int64_t> statuses, const std::string& cause) {
     NF_TRY(const HttpResponse response, ask("/v1/chat/completions", body));
-    if (response.status != status && response.status != other_status)
-      return wrong(fmt::format("expected status {} or {}, found {}", status, other_status, response.status));
+    if (response.status != statuses.first && response.status != statuses.second) {
+      return wrong(fmt::format("expected status {} or {}, found {}", statuses.first, statuses.second,
+                               response.status));
+    }
     NF_TRY(const Json reply, io::parse_json(response.body));
-    const std::string message = text_at(reply, {"error", "message"});
+    const Json& error = at(reply, {"error"});
+    const std::string message = text_at(error, {"message"});
     if (message.empty()) return wrong("error.message is missing: " + excerpt(response.body));
+    if (text_at(error, {"type"}).empty()) return wrong("error.type is missing: " + excerpt(response.body));
+    const Json& param = at(error, {"param"});
+    if (!error.contains("param") || !(param.is_null() || param.is_string()))
+      return wrong("error.param is neither null nor a string: " + excerpt(response.body));
+    if (message.find(cause) == std::string::npos && param != cause)
+      return wrong(
+          fmt::format("neither error.message nor error.param names {}: {}", cause, excerpt(message)));
+    const Json& code = at(error, {"code"});
+    const bool has_code =
+        error.contains("code") && (code.is_null() || code.is_string() || code == response.status);
+    if (!has_code) return wrong("error.code is neither the status nor a name: " + excerpt(response.body));
     return excerpt(message);
   }
 

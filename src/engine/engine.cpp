@@ -436,7 +436,9 @@ void Engine::choose_tokens(std::vector<Choice>& choices) {
     input.seed = sequence.request->seed;
     input.sample_idx = sequence.sample_idx;
     input.position = static_cast<uint32_t>(sequence.completion_len());
-    if (sequence.matcher && !sequence.thinking.in_thought()) {
+    if (sequence.matcher && sequence.thinking.in_thought()) {
+      input.token_mask = sequence.matcher->mask_before();  // an answer has to come
+    } else if (sequence.matcher) {
       const auto mask = sequence.matcher->mask();
       if (!mask) {
         choice.token = forward_error(mask);

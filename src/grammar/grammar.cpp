@@ -187,6 +187,19 @@ Result<Grammar> GrammarBuilder::build(int32_t root) const {
   return grammar;
 }
 
+Grammar either_of(const Grammar& a, const Grammar& b) {
+  Grammar both = a;
+  const auto offset = static_cast<int32_t>(a.num_nodes());
+  for (Node node : b.nodes_) {
+    if (node.next >= 0) node.next += offset;
+    if (node.other >= 0) node.other += offset;
+    both.nodes_.push_back(node);
+  }
+  both.start_ = static_cast<int32_t>(both.nodes_.size());
+  both.nodes_.push_back({Node::Kind::kSplit, 0, 0, a.start(), b.start() + offset});
+  return both;
+}
+
 Result<Grammar> from_choice(const std::vector<std::string>& strings) {
   if (strings.empty()) return error(ErrorCode::kInvalidArgument, "choice: expected at least one string");
   size_t num_bytes = 0;

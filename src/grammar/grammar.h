@@ -40,9 +40,13 @@ class Grammar {
 
  private:
   friend class GrammarBuilder;
+  friend Grammar either_of(const Grammar& a, const Grammar& b);
   std::vector<Node> nodes_;
   int32_t start_ = 0;
 };
+
+// What follows either grammar.
+[[nodiscard]] Grammar either_of(const Grammar& a, const Grammar& b);
 
 class GrammarBuilder {
  public:
@@ -66,18 +70,20 @@ class GrammarBuilder {
 [[nodiscard]] Result<Grammar> from_regex(std::string_view pattern);
 // GBNF: `root ::= ...` and further rules of "strings", [classes], (groups), |, * + ? {m,n}, # comments.
 [[nodiscard]] Result<Grammar> from_ebnf(std::string_view text);
-// Any JSON object.
-[[nodiscard]] Result<Grammar> from_json_object();
+// Any JSON object. Between the parts of the JSON one space, or one line feed and an indentation, may stand,
+// unless it `is_compact`.
+[[nodiscard]] Result<Grammar> from_json_object(bool is_compact = false);
 // JSON that is valid under `schema`, and of that JSON possibly less: an object's properties come in the
-// schema's order, and where it has `properties` no others are written, whatever additionalProperties allows.
-// oneOf is taken as anyOf. Between the parts of the JSON one space, or one line feed and an indentation, may
-// stand.
-[[nodiscard]] Result<Grammar> from_json_schema(const io::Json& schema);
+// schema's order, and where it has `properties` no others are written, whatever additionalProperties allows;
+// numbers within limits have no exponents, and integers at most 18 digits. oneOf is taken as anyOf; of a
+// union's members those that cannot be enforced are left out where another one but null remains. White space
+// as above.
+[[nodiscard]] Result<Grammar> from_json_schema(const io::Json& schema, bool is_compact = false);
 // Calls in the model's XML form of functions of the API's `tools`: of the one called `name` only, unless that
 // is empty; one call, or several where `several`. Parameters come in the order of the function's schema.
-// Values that are strings are lines of which none begins with "</"; others are JSON of their schema. A schema
-// that cannot be enforced gives kUnsupported where the function is `strict`, and any such lines where it is
-// not.
+// Values are valid under their schemas: strings without quotes, of any text that no tag ends, others as JSON.
+// A keyword that cannot be enforced gives kUnsupported where the function is `strict`, and is left out where
+// it is not.
 [[nodiscard]] Result<Grammar> from_tool_calls(const io::Json& tools, std::string_view name, bool several);
 
 }  // namespace nemoforge::grammar

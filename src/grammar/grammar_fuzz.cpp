@@ -1,5 +1,6 @@
-// Any regular expression, EBNF or JSON schema: it compiles or is a clear error, and what a walk along its
-// masks writes is accepted byte by byte as well, and under a schema is JSON.
+// Any regular expression, EBNF or JSON schema, of a document or of a tool's argument: it compiles or is a
+// clear error, and what a walk along its masks writes is accepted byte by byte as well, and under a schema is
+// JSON that does not break it.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "grammar/grammar.h"
 #include "grammar/matcher.h"
 #include "io/json.h"
+#include "io/json_schema.h"
 
 namespace {
 
@@ -42,7 +44,10 @@ Result<Grammar> compile(int language, std::string_view source) {
   if (language == 1) return grammar::from_ebnf(source);
   const auto schema = io::parse_json(source);
   if (!schema) return forward_error(schema);
-  return grammar::from_json_schema(*schema);
+  if (language == 2) return grammar::from_json_schema(*schema);
+  const io::Json parameters = {{"properties", {{"v", *schema}}}, {"required", {"v"}}};
+  const io::Json function = {{"name", "f"}, {"parameters", parameters}, {"strict", language == 3}};
+  return grammar::from_tool_calls(io::Json::array({{{"function", function}}}), "", false);
 }
 
 // One of the allowed tokens; often one that ends something, so that walks end. -1: none is allowed.
@@ -63,7 +68,8 @@ int32_t choose(std::span<const uint32_t> mask, Rng& random) {
   return among.empty() ? -1 : among[random.below(among.size())];
 }
 
-void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, bool is_json) {
+// `schema`: of the text; null where it is no JSON.
+void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, const io::Json* schema) {
   static const auto trie = make_trie();
   Matcher matcher(grammar, trie);
   Matcher by_byte(grammar, trie);
@@ -71,7 +77,7 @@ void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, bool is_js
   for (int i = 0; i < kMaxTokens; ++i) {
     const auto mask = matcher.mask();
     if (!mask) {
-      NF_CHECK(mask.error().code == ErrorCode::kResourceExhausted);
+      NF_CHECK(mask.error().code == ErrorCode::kUnsupported);
       return;
     }
     const int32_t id = choose(*mask, random);
@@ -79,7 +85,10 @@ void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, bool is_js
     NF_CHECK(matcher.accept(id).has_value());
     if (id == kEos) {
       NF_CHECK(by_byte.is_accepting()) << text;
-      NF_CHECK(!is_json || io::parse_json(text, {.max_depth = 512}).has_value()) << text;
+      if (schema == nullptr) return;
+      const auto json = io::parse_json(text, {.max_depth = 512});
+      NF_CHECK(json.has_value()) << text;
+      NF_CHECK(io::may_be_valid(*json, *schema, *schema)) << text;
       return;
     }
     for (const char byte : trie->bytes(id)) {
@@ -96,14 +105,16 @@ void walk(const std::shared_ptr<const Grammar>& grammar, Rng& random, bool is_js
 // The first byte chooses the language, the second the walks.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
-  const int language = data[0] % 3;
-  auto compiled = compile(language, {reinterpret_cast<const char*>(data) + 2, size - 2});
+  const int language = data[0] % 5;
+  const std::string_view source(reinterpret_cast<const char*>(data) + 2, size - 2);
+  auto compiled = compile(language, source);
   if (!compiled) {
     NF_CHECK(!compiled.error().message.empty());
     return 0;
   }
   const auto grammar = std::make_shared<const Grammar>(*std::move(compiled));
   Rng random(data[1]);
-  for (int i = 0; i < 3; ++i) walk(grammar, random, language == 2);
+  const auto schema = language == 2 ? io::parse_json(source) : Result<io::Json>(nullptr);
+  for (int i = 0; i < 3; ++i) walk(grammar, random, language == 2 ? &*schema : nullptr);
   return 0;
 }

@@ -90,7 +90,7 @@ TEST(ToolCalls, have_the_xml_form_and_values_of_their_schema) {
   const std::string two = now + "\n" + now;
   expect_matches(matcher_of(from_tool_calls(*tools, "", true)),
                  {now, begin + end, list, kind, two, note("two\nlines < here"), note(""), note("<b>\n<")},
-                 {"", "text", now + "\n", "<tool_call>\n<function=set>\n" + end, note("x\n</function>"),
+                 {"", "text", now + "\n", "<tool_call>\n<function=set>\n" + end, note("x\n</tool_call>"),
                   begin + "<parameter=kind>\nc\n</parameter>\n" + end});
   expect_matches(matcher_of(from_tool_calls(*tools, "now", false)), {now}, {begin + end, two});
   EXPECT_FALSE(from_tool_calls(*tools, "other", false));
@@ -234,13 +234,17 @@ TEST(JsonSchema, strings_keep_length_pattern_and_format) {
 
 TEST(JsonSchema, names_the_keyword_that_it_cannot_enforce) {
   const auto error =
-      schema_error(R"({"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}})");
+      schema_error(R"({"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 3}}})");
   EXPECT_EQ(error.code, ErrorCode::kUnsupported);
-  EXPECT_TRUE(error.message.starts_with("schema.properties.n.minimum:")) << error.message;
+  EXPECT_TRUE(error.message.starts_with("schema.properties.n.multipleOf:")) << error.message;
   for (const char* schema :
        {R"({"not": {}})", R"({"type": "array", "uniqueItems": true})", R"({"$ref": "http://x"})",
-        R"({"type": "string", "format": "email"})", R"({"type": "object", "patternProperties": {}})",
-        R"({"type": "string", "pattern": "a", "maxLength": 3})", R"({"allOf": [{}, {}]})"}) {
+        R"({"type": "object", "patternProperties": {}})",
+        R"({"type": "string", "pattern": "a", "maxLength": 3})",
+        R"({"type": "string", "pattern": "a", "format": "date"})",
+        R"({"type": "string", "minLength": 10001})", R"({"allOf": [{"pattern": "a"}, {"pattern": "b"}]})",
+        R"({"type": "integer", "minimum": 3, "maximum": 2})",
+        R"({"anyOf": [{"not": {}}, {"type": "null"}]})"}) {
     EXPECT_EQ(schema_error(schema).code, ErrorCode::kUnsupported) << schema;
   }
   for (const char* schema :

@@ -170,8 +170,9 @@ Result<std::span<const uint32_t>> Matcher::mask() {
     ++i;
   }
   if (overflow_) {
-    return error(ErrorCode::kResourceExhausted,
-                 "the grammar is too ambiguous: too many of its places are possible at once");
+    return error(ErrorCode::kUnsupported,
+                 "the grammar is too ambiguous: too many of its places are possible at once",
+                 "write it with fewer ways to match the same text");
   }
   if (is_accepting(state_)) {
     for (const int32_t id : trie_->eos_token_ids()) allow(id);

@@ -36,8 +36,11 @@ class Matcher {
 
   // [ceil(vocab_size / 32)] one bit a token, the lowest bit of the first word is token 0: sampling's
   // token_mask. End-of-sequence tokens are allowed where the text so far is complete. Valid until the next
-  // call. kResourceExhausted where the grammar is too ambiguous to follow.
+  // call. kUnsupported where the grammar is too ambiguous to follow.
   [[nodiscard]] Result<std::span<const uint32_t>> mask();
+
+  // The same of a text before the one that follows the grammar: all tokens but those that end the sequence.
+  [[nodiscard]] std::span<const uint32_t> mask_before() const { return trie_->all_but_eos(); }
 
   // Takes the next token. kInvalidArgument where the grammar does not allow it; then nothing has changed.
   [[nodiscard]] Status accept(int32_t token_id);

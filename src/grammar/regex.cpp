@@ -34,10 +34,11 @@ class RegexParser {
       return unsupported("an anchor beside | outside of a group");
     }
     if (target_ == RegexTarget::kText) return body;
+    NF_TRY(const Expr any, expression_of(kAny));
     std::vector<Expr> parts;
-    if (!anchored_start) parts.push_back(repeat(json_string_character(kAny), 0, -1));
+    if (!anchored_start) parts.push_back(repeat(any, 0, -1));
     parts.push_back(std::move(body));
-    if (!anchored_end) parts.push_back(repeat(json_string_character(kAny), 0, -1));
+    if (!anchored_end) parts.push_back(repeat(any, 0, -1));
     return sequence(std::move(parts));
   }
 
@@ -144,8 +145,24 @@ class RegexParser {
     return expression_of(set);
   }
 
-  [[nodiscard]] Expr expression_of(const CodePointSet& set) const {
-    return target_ == RegexTarget::kJsonString ? json_string_character(set) : one_of(set);
+  [[nodiscard]] Result<Expr> expression_of(const CodePointSet& set) const {
+    switch (target_) {
+      case RegexTarget::kText:
+      case RegexTarget::kSearch:
+        break;
+      case RegexTarget::kJsonString:
+        return json_string_character(set);
+      case RegexTarget::kToolJsonString:
+        return json_string_character(set, true);
+      case RegexTarget::kToolText: {
+        CodePointSet excluded = complement(set);
+        excluded.emplace_back('<', '<');
+        const CodePointSet rest = complement(std::move(excluded));
+        if (rest.empty() && !set.empty()) return unsupported("< in the argument of a tool");
+        return one_of(rest);
+      }
+    }
+    return one_of(set);
   }
 
   Result<CodePointSet> parse_escape() {
@@ -260,8 +277,9 @@ Result<char32_t> take_code_point(std::string_view text, size_t& pos) {
   return value;
 }
 
-Expr json_string_character(const CodePointSet& set) {
-  constexpr std::array<std::pair<char32_t, const char*>, 7> kEscapes = {{{'"', "\\\""},
+Expr json_string_character(const CodePointSet& set, bool escape_less_than) {
+  constexpr std::array<std::pair<char32_t, const char*>, 8> kEscapes = {{{'<', "\\u003c"},
+                                                                         {'"', "\\\""},
                                                                          {'\\', "\\\\"},
                                                                          {'\b', "\\b"},
                                                                          {'\f', "\\f"},
@@ -270,8 +288,10 @@ Expr json_string_character(const CodePointSet& set) {
                                                                          {'\t', "\\t"}}};
   CodePointSet excluded = complement(set);
   excluded.insert(excluded.end(), {{0, 0x1F}, {'"', '"'}, {'\\', '\\'}});
+  if (escape_less_than) excluded.emplace_back('<', '<');
   std::vector<Expr> parts = {one_of(complement(std::move(excluded)))};
   for (const auto& [value, escape] : kEscapes) {
+    if (value == '<' && !escape_less_than) continue;
     for (const auto& [first, last] : set) {
       if (value < first || value > last) continue;
       parts.push_back(literal(escape));

@@ -38,6 +38,10 @@ TokenTrie::TokenTrie(const std::vector<std::string_view>& token_bytes, std::vect
     previous = text;
   }
   close(0);
+  all_but_eos_.assign((token_bytes.size() + 31) / 32, ~0U);
+  for (const int32_t id : eos_token_ids_) {
+    if (id >= 0 && id < vocab_size()) all_but_eos_[static_cast<size_t>(id) / 32] &= ~(1U << (id % 32));
+  }
 }
 
 bool TokenTrie::is_eos(int32_t token_id) const {

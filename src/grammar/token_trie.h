@@ -24,6 +24,8 @@ class TokenTrie {
   [[nodiscard]] const std::vector<Node>& nodes() const { return nodes_; }
   [[nodiscard]] const std::vector<int32_t>& tokens() const { return tokens_; }
   [[nodiscard]] const std::vector<int32_t>& eos_token_ids() const { return eos_token_ids_; }
+  // One bit a token, as Matcher::mask.
+  [[nodiscard]] const std::vector<uint32_t>& all_but_eos() const { return all_but_eos_; }
   [[nodiscard]] bool is_eos(int32_t token_id) const;
   [[nodiscard]] int32_t vocab_size() const { return static_cast<int32_t>(offsets_.size()) - 1; }
   [[nodiscard]] std::string_view bytes(int32_t token_id) const;
@@ -33,6 +35,7 @@ class TokenTrie {
   std::vector<Node> nodes_;
   std::vector<int32_t> tokens_;
   std::vector<int32_t> eos_token_ids_;
+  std::vector<uint32_t> all_but_eos_;
   std::vector<size_t> offsets_;
   std::vector<char> bytes_;
   int32_t max_depth_ = 0;

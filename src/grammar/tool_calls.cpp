@@ -1,3 +1,4 @@
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -7,79 +8,89 @@
 
 #include "grammar/grammar.h"
 #include "grammar/json_schema.h"
+#include "grammar/schema_keywords.h"
+#include "grammar/string_schema.h"
+#include "io/json_schema.h"
 
 namespace nemoforge::grammar {
 namespace {
 
 using io::Json;
 
-// Text that the closing tag of a parameter ends: no line of it begins with "</".
-Expr raw_text() {
-  const CodePointSet line_feed = {{'\n', '\n'}};
-  const Expr rest = repeat(one_of(complement(line_feed)), 0, -1);
-  const Expr plain = sequence({one_of(complement({{'\n', '\n'}, {'<', '<'}})), rest});
-  const Expr less_than = sequence(
-      {literal("<"), repeat(sequence({one_of(complement({{'\n', '\n'}, {'/', '/'}})), rest}), 0, 1)});
-  const Expr line = repeat(choice({plain, less_than}), 0, 1);
-  return sequence({line, repeat(sequence({literal("\n"), line}), 0, -1)});
-}
-
-// A string of the schema, whose text stands without quotes; null for other schemas.
-Expr raw_string(const Json& schema) {
-  if (!schema.is_object() || schema.value("type", Json()) != "string") return nullptr;
-  if (!schema.contains("enum")) return raw_text();
-  std::vector<Expr> values;
-  for (const Json& value : schema["enum"]) {
-    if (!value.is_string()) return nullptr;
-    values.push_back(literal(value.get_ref<const std::string&>()));
-  }
-  return choice(std::move(values));
-}
-
 // Whether `name` can stand in a tag.
 bool fits_a_tag(const std::string& name) {
-  return !name.empty() && name.find_first_of("<>\n") == std::string::npos;
+  constexpr size_t kMaxName = 256;  // that text::ToolCallParser takes
+  return !name.empty() && name.size() <= kMaxName && name.find_first_of("<>\r\n") == std::string::npos;
 }
 
-Result<Expr> value_of(GrammarBuilder& builder, const Json& schema, const Json& parameters, bool is_strict,
-                      const std::string& place) {
-  if (Expr raw = raw_string(schema)) return raw;
-  auto json = add_json_schema(builder, schema, parameters, place);
-  if (!json && !is_strict && json.error().code == ErrorCode::kUnsupported) return raw_text();
-  return json;
+// The schema of a function's parameters: an object.
+Result<const Json*> parameters_of(const Json& function, const std::string& place) {
+  static const Json kNone = Json::object();
+  const auto found = function.find("parameters");
+  if (found == function.end() || !found->is_object()) return &kNone;
+  const auto ref = found->find("$ref");
+  if (ref == found->end()) return &*found;
+  const Json* target =
+      ref->is_string() ? io::find_reference(ref->get_ref<const std::string&>(), *found) : nullptr;
+  if (target == nullptr || !target->is_object())
+    return error(ErrorCode::kInvalidArgument, place + ".parameters.$ref: there is no " + io::dump_json(*ref));
+  return target;
 }
 
-bool is_required(const Json& parameters, const std::string& name) {
-  const auto required = parameters.find("required");
-  if (required == parameters.end() || !required->is_array()) return false;
-  for (const Json& one : *required) {
-    if (one == name) return true;
+// Names what a strict function's parameters say that is not enforced.
+Status check_parameters(const Json& parameters, const std::string& place) {
+  for (const auto& [key, value] : parameters.items()) {
+    if (is_annotation(key) || key == "type" || key == "properties" || key == "required" || key == "$ref" ||
+        key == "additionalProperties")
+      continue;
+    return error(ErrorCode::kUnsupported,
+                 place + ".parameters." + key + ": this keyword cannot be enforced here");
   }
-  return false;
+  return {};
+}
+
+// The properties, among them those that are only named as required.
+Json properties_of(const Json& parameters, std::set<std::string>& required) {
+  Json properties = parameters.value("properties", Json::object());
+  if (!properties.is_object()) properties = Json::object();
+  const auto names = parameters.find("required");
+  if (names == parameters.end() || !names->is_array()) return properties;
+  for (const Json& name : *names) {
+    if (!name.is_string()) continue;
+    required.insert(name.get<std::string>());
+    if (!properties.contains(name.get_ref<const std::string&>())) properties[name.get<std::string>()] = true;
+  }
+  return properties;
 }
 
 // <function=NAME> ... </function>
-Result<Expr> function_call(GrammarBuilder& builder, const Json& function, const std::string& place) {
+Result<Expr> function_call(GrammarBuilder& builder, Strings& strings, const Json& function,
+                           const std::string& place) {
   const auto& name = function.at("name").get_ref<const std::string&>();
-  if (!fits_a_tag(name))
-    return error(ErrorCode::kUnsupported, place + ".name: a name with <, > or a line feed cannot be called");
+  if (!fits_a_tag(name)) {
+    return error(ErrorCode::kUnsupported,
+                 place + ".name: a name with <, >, a line break or more than 256 bytes cannot be called");
+  }
   std::vector<Expr> parts = {literal("<function=" + name + ">\n")};
   const bool is_strict = function.value("strict", Json()) == true;
-  const Json none = Json::object();
-  const Json& parameters =
-      function.contains("parameters") && function["parameters"].is_object() ? function["parameters"] : none;
-  const Json& properties = parameters.contains("properties") && parameters["properties"].is_object()
-                               ? parameters["properties"]
-                               : none;
+  NF_TRY(const Json* parameters, parameters_of(function, place));
+  if (is_strict) NF_RETURN_IF_ERROR(check_parameters(*parameters, place));
+  const Json& root = function.contains("parameters") ? function["parameters"] : *parameters;
+  std::set<std::string> required;
+  const Json properties = properties_of(*parameters, required);
   for (const auto& [key, schema] : properties.items()) {
-    if (!fits_a_tag(key))
-      return error(ErrorCode::kUnsupported,
-                   place + ".parameters: a name with <, > or a line feed cannot be given");
+    if (schema == false && !required.contains(key)) continue;
+    if (!fits_a_tag(key)) {
+      return error(
+          ErrorCode::kUnsupported,
+          place + ".parameters: a name with <, >, a line break or more than 256 bytes cannot be given");
+    }
     NF_TRY(Expr value,
-           value_of(builder, schema, parameters, is_strict, place + ".parameters.properties." + key));
+           add_json_schema(builder, strings, schema, root, place + ".parameters.properties." + key,
+                           {.for_tool = true, .is_lenient = !is_strict}));
     Expr parameter =
         sequence({literal("<parameter=" + key + ">\n"), std::move(value), literal("\n</parameter>\n")});
-    parts.push_back(repeat(std::move(parameter), is_required(parameters, key) ? 1 : 0, 1));
+    parts.push_back(repeat(std::move(parameter), required.contains(key) ? 1 : 0, 1));
   }
   parts.push_back(literal("</function>"));
   return sequence(std::move(parts));
@@ -91,6 +102,7 @@ Result<Grammar> from_tool_calls(const Json& tools, std::string_view name, bool s
   if (!tools.is_array() || tools.empty())
     return error(ErrorCode::kInvalidArgument, "tools: expected a list that is not empty");
   GrammarBuilder builder;
+  Strings strings(builder);
   std::vector<Expr> functions;
   for (size_t i = 0; i < tools.size(); ++i) {
     const std::string place = fmt::format("tools[{}].function", i);
@@ -99,7 +111,7 @@ Result<Grammar> from_tool_calls(const Json& tools, std::string_view name, bool s
         !tool["function"].contains("name") || !tool["function"]["name"].is_string())
       return error(ErrorCode::kInvalidArgument, place + ": expected an object with a name");
     if (!name.empty() && tool["function"]["name"] != name) continue;
-    NF_TRY(Expr function, function_call(builder, tool["function"], place));
+    NF_TRY(Expr function, function_call(builder, strings, tool["function"], place));
     functions.push_back(std::move(function));
   }
   if (functions.empty())

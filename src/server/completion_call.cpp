@@ -168,6 +168,7 @@ void CompletionCall::parse_part(Choice& choice, Part& part, std::string text, bo
       part.text.content += event.text;
     } else if (event.call_idx == 0 || request_.parameters.parallel_tool_calls) {
       if (event.kind == text::ToolCallEvent::Kind::kBegin) choice.call_ids.push_back("call_" + random_id());
+      if (event.kind == text::ToolCallEvent::Kind::kEnd) choice.ends_in_whole_call = event.complete;
       part.calls.push_back(std::move(event));
     }
   }
@@ -268,7 +269,7 @@ io::Json CompletionCall::call_delta(const Choice& choice, const text::ToolCallEv
 }
 
 const char* CompletionCall::finish_reason(const Choice& choice) const {
-  const bool is_call = choice.finish->reason == engine::FinishReason::kStop && !choice.call_ids.empty();
+  const bool is_call = choice.finish->reason == engine::FinishReason::kStop && choice.ends_in_whole_call;
   return is_call ? "tool_calls" : engine::finish_reason_name(choice.finish->reason);
 }
 

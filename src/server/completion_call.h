@@ -48,6 +48,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
     std::optional<text::ToolCallParser> tool_parser;
     text::ParsedAnswer answer;  // its calls, where the answer is whole
     std::vector<std::string> call_ids;
+    bool ends_in_whole_call = false;  // its last call, if it has any, is complete
     CompletionLogprobs logprobs;
     std::vector<sampling::SampledToken> tokens;  // where logprobs are wanted and the answer is whole
     std::vector<int32_t> token_ids;              // where wanted

@@ -82,7 +82,8 @@ Result<std::string> named_tool(const io::Json& choice) {
   return function->at("name").get<std::string>();
 }
 
-// The tools that the answer may call, or must; the template shows them to the model in any case.
+// The tools that the answer may call, or must; the template shows them to the model in any case. Where a form
+// of the answer is demanded, calls may come in its place; where a call is, the form is of no answer.
 Status read_tools(const io::Json& body, CompletionRequest& request) {
   const bool has_tools =
       is_given(body, "tools") && !(body.at("tools").is_array() && body.at("tools").empty());
@@ -94,9 +95,6 @@ Status read_tools(const io::Json& body, CompletionRequest& request) {
     if (choice != "auto") return reject("tool_choice needs tools.");
     return {};
   }
-  if (request.grammar != nullptr)
-    return error(ErrorCode::kUnsupported,
-                 "tools together with a demanded form of the answer are not supported.");
   if (!request.parameters.separate_reasoning)
     return error(ErrorCode::kUnsupported, "tools with separate_reasoning false are not supported.");
   NF_TRY(text::ToolSchemas tools, text::ToolSchemas::from_json(body.at("tools")));
@@ -104,9 +102,13 @@ Status read_tools(const io::Json& body, CompletionRequest& request) {
     NF_TRY(const std::string name, named_tool(choice));
     if (!name.empty() && !tools.has_tool(name))
       return reject(fmt::format("tool_choice names {}, which is not among tools.", name));
-    NF_TRY(grammar::Grammar calls,
-           grammar::from_tool_calls(body.at("tools"), name, request.parameters.parallel_tool_calls));
+    const bool several = request.parameters.parallel_tool_calls && name.empty();
+    NF_TRY(grammar::Grammar calls, grammar::from_tool_calls(body.at("tools"), name, several));
     request.grammar = std::make_shared<const grammar::Grammar>(std::move(calls));
+  } else if (request.grammar != nullptr) {
+    NF_TRY(const grammar::Grammar calls,
+           grammar::from_tool_calls(body.at("tools"), "", request.parameters.parallel_tool_calls));
+    request.grammar = std::make_shared<const grammar::Grammar>(grammar::either_of(calls, *request.grammar));
   }
   request.tools = std::make_shared<const text::ToolSchemas>(std::move(tools));
   return {};

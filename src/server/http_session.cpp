@@ -223,7 +223,8 @@ void HttpSession::read_more() {
   const size_t max_ahead = context_->config.max_header_bytes + context_->config.max_body_bytes;
   if (is_reading_ || buffer_.size() >= max_ahead) return;
   is_reading_ = true;
-  stream_.async_read_some(buffer_.prepare(state_ == State::kReading ? kBodyReadBytes : kReadBytes),
+  incoming_.resize(state_ == State::kReading ? kBodyReadBytes : kReadBytes);
+  stream_.async_read_some(asio::buffer(incoming_),
                           [self = shared_from_this()](error_code failure, size_t num_bytes) {
                             self->on_bytes(failure, num_bytes);
                           });
@@ -233,7 +234,8 @@ void HttpSession::on_bytes(const error_code& failure, size_t num_bytes) {
   is_reading_ = false;
   if (state_ == State::kClosed) return;
   if (failure) return close();  // the client has gone
-  if (state_ != State::kLingering) buffer_.commit(num_bytes);
+  if (state_ != State::kLingering)
+    buffer_.commit(asio::buffer_copy(buffer_.prepare(num_bytes), asio::buffer(incoming_, num_bytes)));
   const bool takes_request = state_ == State::kIdle || state_ == State::kReading;
   takes_request ? parse() : read_more();
 }

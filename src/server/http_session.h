@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/strand.hpp>
@@ -85,6 +86,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<SessionContext> context_;  // before what uses its TLS context
   ClientStream stream_;
   std::string peer_;
+  std::vector<char> incoming_;  // what a read under way writes into: the buffer may move meanwhile
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::atomic<int64_t> deadline_ns_ = kNever;  // of the steady clock

@@ -19,6 +19,7 @@ struct Demand {
   std::string kind;
   io::Json value;
   std::string field;
+  bool is_compact = false;  // JSON without white space
 };
 
 bool is_given(const io::Json& object, const std::string& name) {
@@ -33,7 +34,7 @@ tl::unexpected<Error> invalid(const Demand& demand, const std::string& what) {
 Result<std::optional<Demand>> response_format_demand(const io::Json& body) {
   if (!is_given(body, "response_format")) return std::nullopt;
   const io::Json& format = body.at("response_format");
-  Demand demand{.kind = {}, .value = nullptr, .field = "response_format"};
+  Demand demand{.kind = {}, .value = nullptr, .field = "response_format", .is_compact = false};
   if (!format.is_object() || !is_given(format, "type") || !format.at("type").is_string())
     return invalid(demand, "must be an object with a type.");
   const auto& type = format.at("type").get_ref<const std::string&>();
@@ -66,14 +67,18 @@ Result<std::vector<Demand>> demands_of(const io::Json& body) {
       return error(ErrorCode::kInvalidArgument, "structured_outputs must be an object.");
     if (is_given(outputs, "structural_tag"))
       return error(ErrorCode::kUnsupported, "structured_outputs.structural_tag is not supported.");
+    const io::Json compact = outputs.value("disable_any_whitespace", io::Json(nullptr));
+    if (!compact.is_null() && !compact.is_boolean())
+      return error(ErrorCode::kInvalidArgument,
+                   "structured_outputs.disable_any_whitespace must be a boolean.");
     for (const std::string kind : kKinds) {
       if (is_given(outputs, kind) && outputs.at(kind) != false)
-        demands.push_back({kind, outputs.at(kind), "structured_outputs." + kind});
+        demands.push_back({kind, outputs.at(kind), "structured_outputs." + kind, compact == true});
     }
   }
   for (const std::string kind : {"json", "regex", "choice", "grammar"}) {
     if (is_given(body, "guided_" + kind))
-      demands.push_back({kind, body.at("guided_" + kind), "guided_" + kind});
+      demands.push_back({kind, body.at("guided_" + kind), "guided_" + kind, false});
   }
   return demands;
 }
@@ -89,9 +94,9 @@ Result<Grammar> compile_choice(const Demand& demand) {
 }
 
 Result<Grammar> compile_schema(const Demand& demand) {
-  if (!demand.value.is_string()) return grammar::from_json_schema(demand.value);
+  if (!demand.value.is_string()) return grammar::from_json_schema(demand.value, demand.is_compact);
   NF_TRY(const io::Json schema, io::parse_json(demand.value.get_ref<const std::string&>()));
-  return grammar::from_json_schema(schema);
+  return grammar::from_json_schema(schema, demand.is_compact);
 }
 
 Result<Grammar> compile(const Demand& demand) {
@@ -99,7 +104,7 @@ Result<Grammar> compile(const Demand& demand) {
   if (demand.kind == "json") return compile_schema(demand);
   if (demand.kind == "json_object") {
     if (demand.value != true) return invalid(demand, "must be true or false.");
-    return grammar::from_json_object();
+    return grammar::from_json_object(demand.is_compact);
   }
   if (!demand.value.is_string()) return invalid(demand, "must be a string.");
   const auto& text = demand.value.get_ref<const std::string&>();

@@ -3,9 +3,11 @@
 #include <cmath>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "io/json_schema.h"
 #include "text/python_literal.h"
 #include "text/utf8.h"
 
@@ -47,18 +49,9 @@ uint8_t named_types(const Json& type) {
   return types == 0 ? JsonTypes::kAll : types;
 }
 
-const Json* find_ref(const std::string& ref, const Json& root) {
-  if (!ref.starts_with('#')) return nullptr;
-  try {
-    const Json::json_pointer pointer(ref.substr(1));
-    return root.contains(pointer) ? &root.at(pointer) : nullptr;
-  } catch (const nlohmann::json::exception&) {
-    return nullptr;  // not a pointer: the schema then says nothing
-  }
-}
+uint8_t types_of(const Json& schema, const Json& root, int depth);
 
-uint8_t types_of(const Json& schema, const Json& root, int depth) {
-  if (!schema.is_object() || depth > kMaxSchemaDepth) return JsonTypes::kAll;
+uint8_t types_but_null(const Json& schema, const Json& root, int depth) {
   if (const auto type = schema.find("type"); type != schema.end()) return named_types(*type);
   if (const auto values = schema.find("enum"); values != schema.end() && values->is_array()) {
     uint8_t types = 0;
@@ -67,7 +60,7 @@ uint8_t types_of(const Json& schema, const Json& root, int depth) {
   }
   if (const auto value = schema.find("const"); value != schema.end()) return type_of(*value);
   if (const auto ref = schema.find("$ref"); ref != schema.end() && ref->is_string()) {
-    const Json* target = find_ref(ref->get_ref<const std::string&>(), root);
+    const Json* target = io::find_reference(ref->get_ref<const std::string&>(), root);
     return target == nullptr ? JsonTypes::kAll : types_of(*target, root, depth + 1);
   }
   for (const char* key : {"anyOf", "oneOf"}) {
@@ -84,6 +77,12 @@ uint8_t types_of(const Json& schema, const Json& root, int depth) {
       types = static_cast<uint8_t>(types & types_of(member, root, depth + 1));
   }
   return types == 0 ? JsonTypes::kAll : types;
+}
+
+uint8_t types_of(const Json& schema, const Json& root, int depth) {
+  if (!schema.is_object() || depth > kMaxSchemaDepth) return JsonTypes::kAll;
+  const bool is_nullable = schema.value("nullable", Json()) == true;
+  return static_cast<uint8_t>(types_but_null(schema, root, depth) | (is_nullable ? JsonTypes::kNull : 0));
 }
 
 std::string_view trim(std::string_view text) {
@@ -174,33 +173,62 @@ Result<ToolSchemas> ToolSchemas::from_json(const Json& tools) {
       return fail(place + ".function.name", "a string that is not empty");
     }
     const auto& name = function["name"].get_ref<const std::string&>();
-    Parameters& parameters = schemas.tools_[name];
+    Tool& known = schemas.tools_[name] = {};
     const auto schema = function.find("parameters");
     if (schema == function.end() || schema->is_null()) continue;
     if (!schema->is_object())
       return fail(place + ".function.parameters", "a JSON schema, which is an object");
-    const auto properties = schema->find("properties");
-    if (properties == schema->end()) continue;
-    if (!properties->is_object()) return fail(place + ".function.parameters.properties", "an object");
-    for (const auto& [key, property] : properties->items()) {
-      parameters.insert_or_assign(key, json_types_of(property, *schema));
-    }
+    known.schema = std::make_shared<const Json>(*schema);
+    const Json& root = *known.schema;
+    const Json* object = &root;
+    if (const auto ref = root.find("$ref"); ref != root.end() && ref->is_string())
+      object = io::find_reference(ref->get_ref<const std::string&>(), root);
+    if (object == nullptr || !object->is_object() || !object->contains("properties")) continue;
+    const Json& properties = (*object)["properties"];
+    if (!properties.is_object()) return fail(place + ".function.parameters.properties", "an object");
+    for (const auto& [key, property] : properties.items())
+      known.parameters.insert_or_assign(key, ToolParameter{json_types_of(property, root), &property, &root});
   }
   return schemas;
 }
 
-JsonTypes ToolSchemas::types(std::string_view tool, std::string_view parameter) const {
-  const auto parameters = tools_.find(tool);
-  if (parameters == tools_.end()) return {};
-  const auto found = parameters->second.find(parameter);
-  return found == parameters->second.end() ? JsonTypes() : found->second;
+ToolParameter ToolSchemas::parameter(std::string_view tool, std::string_view name) const {
+  const auto known = tools_.find(tool);
+  if (known == tools_.end()) return {};
+  const auto found = known->second.parameters.find(name);
+  return found == known->second.parameters.end() ? ToolParameter() : found->second;
 }
 
-std::string argument_to_json(std::string_view text, JsonTypes types) {
-  if (!types.is_string()) {
-    if (auto value = typed_value(trim(text), types)) return *std::move(value);
+bool ToolParameter::is_free_string() const {
+  if (!types.is_string()) return false;
+  // What is listed somewhere is short, and may be quoted by a model that takes it for JSON.
+  return schema == nullptr || (schema->value("type", Json()) == "string" && !schema->contains("enum") &&
+                               !schema->contains("const"));
+}
+
+std::string argument_to_json(std::string_view text, const ToolParameter& parameter) {
+  const auto string_of = [](std::string_view value) { return '"' + escape_json_string(value) + '"'; };
+  if (parameter.is_free_string()) return string_of(text);
+  const std::string_view trimmed = trim(text);
+  std::vector<std::string> readings;
+  if (!parameter.types.is_string()) {
+    if (auto value = typed_value(trimmed, parameter.types)) readings.push_back(*std::move(value));
   }
-  return '"' + escape_json_string(text) + '"';
+  readings.push_back(string_of(text));
+  if (parameter.schema == nullptr) return readings[0];
+  if (parameter.types.allows(JsonTypes::kString)) {
+    if (trimmed != text) readings.push_back(string_of(trimmed));
+    if (const auto json = io::parse_json(trimmed); json && json->is_string()) {
+      readings.push_back(io::dump_json(*json));
+    } else if (const auto quoted = parse_python_literal(trimmed); quoted && quoted->is_string()) {
+      readings.push_back(io::dump_json(*quoted));
+    }
+  }
+  for (std::string& reading : readings) {
+    const auto value = io::parse_json(reading, {.max_depth = 512});
+    if (value && io::may_be_valid(*value, *parameter.schema, *parameter.root)) return std::move(reading);
+  }
+  return readings[0];
 }
 
 std::string escape_json_string(std::string_view text) {

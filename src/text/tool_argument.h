@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -38,10 +39,20 @@ class JsonTypes {
 };
 
 // What `schema` says of the type of its values: `type`, else `enum`, `const`, `anyOf`, `oneOf`, `allOf` or a
-// `$ref` into `root`. A schema that says nothing allows any.
+// `$ref` into `root`; with OpenAPI's `nullable` also null. A schema that says nothing allows any.
 [[nodiscard]] JsonTypes json_types_of(const io::Json& schema, const io::Json& root);
 
-// The parameters' types of every tool of a request.
+// A tool's parameter. Refers to the ToolSchemas that it comes from.
+struct ToolParameter {
+  JsonTypes types;
+  const io::Json* schema = nullptr;  // null: nothing is known but the types
+  const io::Json* root = nullptr;    // that the schema's references are looked up in
+
+  // Any string is a value, and nothing else.
+  [[nodiscard]] bool is_free_string() const;
+};
+
+// The parameters of every tool of a request.
 class ToolSchemas {
  public:
   static constexpr size_t kMaxTools = 1024;
@@ -50,19 +61,23 @@ class ToolSchemas {
   // kInvalidArgument, beginning with the place ("tools[1].function.name"), where it is none.
   [[nodiscard]] static Result<ToolSchemas> from_json(const io::Json& tools);
 
-  // Any type for a tool or a parameter that is not there.
-  [[nodiscard]] JsonTypes types(std::string_view tool, std::string_view parameter) const;
+  // One of any type for a tool or a parameter that is not there.
+  [[nodiscard]] ToolParameter parameter(std::string_view tool, std::string_view name) const;
   [[nodiscard]] bool has_tool(std::string_view tool) const { return tools_.contains(tool); }
 
  private:
-  using Parameters = std::map<std::string, JsonTypes, std::less<>>;
-  std::map<std::string, Parameters, std::less<>> tools_;
+  struct Tool {
+    std::shared_ptr<const io::Json> schema;  // of all parameters
+    std::map<std::string, ToolParameter, std::less<>> parameters;
+  };
+  std::map<std::string, Tool, std::less<>> tools_;
 };
 
 // `text` as JSON. A string where only strings are allowed; otherwise the JSON or the Python literal that it
-// spells (True, None, {'a': (1, 2)}, a number in quotes), if its type is allowed; otherwise a string. Always
-// one JSON value of well-formed UTF-8.
-[[nodiscard]] std::string argument_to_json(std::string_view text, JsonTypes types);
+// spells (True, None, {'a': (1, 2)}, a number in quotes), if its type is allowed; otherwise a string. Of
+// these readings, and of a string in quotes without them, the first that the schema allows; without one the
+// first that its type allows. Always one JSON value of well-formed UTF-8.
+[[nodiscard]] std::string argument_to_json(std::string_view text, const ToolParameter& parameter);
 
 // The inside of a JSON string, without its quotes. Bytes that are not UTF-8 become U+FFFD.
 [[nodiscard]] std::string escape_json_string(std::string_view text);

@@ -326,8 +326,8 @@ void ToolCallParser::begin_call(std::string_view name) {
 }
 
 void ToolCallParser::begin_parameter(std::string_view key) {
-  types_ = schemas_ ? schemas_->types(function_, key) : JsonTypes();
-  value_is_streamed_ = types_.is_string();
+  parameter_ = schemas_ ? schemas_->parameter(function_, key) : ToolParameter();
+  value_is_streamed_ = parameter_.is_free_string();
   value_.clear();
   std::string piece = has_parameters_ ? ", \"" : "\"";
   piece += escape_json_string(key);
@@ -348,7 +348,7 @@ void ToolCallParser::add_value_text(std::string_view piece) {
 }
 
 void ToolCallParser::end_value() {
-  emit(ToolCallEvent::Kind::kArguments, value_is_streamed_ ? "\"" : argument_to_json(value_, types_));
+  emit(ToolCallEvent::Kind::kArguments, value_is_streamed_ ? "\"" : argument_to_json(value_, parameter_));
   value_is_streamed_ = false;
   value_.clear();
   state_ = State::kBody;
@@ -358,7 +358,7 @@ void ToolCallParser::end_call(bool complete) {
   if (complete) {
     emit(ToolCallEvent::Kind::kArguments, "}");
   } else if (!value_.empty()) {
-    emit(ToolCallEvent::Kind::kArguments, argument_to_json(value_, types_));
+    emit(ToolCallEvent::Kind::kArguments, argument_to_json(value_, parameter_));
   }
   emit(ToolCallEvent::Kind::kEnd, {}, complete);
   only_space_since_call_ = true;

@@ -47,7 +47,7 @@ class ToolCallParser {
   explicit ToolCallParser(std::shared_ptr<const ToolSchemas> schemas = nullptr);
 
   // What has become certain with these bytes. Holds back what may be part of a tag (some hundred bytes), and
-  // values that are not strings (1 MiB; longer ones are given out as strings).
+  // values that are not free strings (1 MiB; longer ones are given out as strings).
   [[nodiscard]] std::vector<ToolCallEvent> push(std::string_view text);
   // What was held back.
   [[nodiscard]] std::vector<ToolCallEvent> finish();
@@ -88,7 +88,7 @@ class ToolCallParser {
   bool only_space_since_call_ = false;
   std::string function_;
   bool has_parameters_ = false;
-  JsonTypes types_;
+  ToolParameter parameter_;
   bool value_is_streamed_ = false;
   std::string value_;  // so far, where it is not streamed
 };

@@ -250,7 +250,7 @@ TEST(ToolArgument, takes_the_type_that_the_schema_gives) {
   };
   const auto schemas = weather_tools();
   for (const ValueCase& one : values) {
-    EXPECT_EQ(argument_to_json(one.text, schemas->types("get_weather", one.parameter)), one.json)
+    EXPECT_EQ(argument_to_json(one.text, schemas->parameter("get_weather", one.parameter)), one.json)
         << one.parameter << " = " << one.text;
   }
 }

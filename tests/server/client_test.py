@@ -414,6 +414,27 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 3)
         self.assertNotIn(b"version", answer)
 
+    def test_a_request_after_one_that_came_during_an_answer_is_read_as_it_was_sent(self):
+        def read_until(sock, end):
+            received = b""
+            while end not in received:
+                piece = sock.recv(65536)
+                self.assertTrue(piece, received)
+                received += piece
+            return received
+
+        body = json.dumps({"messages": MESSAGES, "max_tokens": 200, "stream": True, "ignore_eos": True}).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with socket.create_connection(self.server.url.removeprefix("http://").split(":"), timeout=30) as sock:
+            sock.sendall(head + body)
+            read_until(sock, b"data: ")
+            sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            read_until(sock, b'"object":"list"')
+            sock.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(read_until(sock, b"}").startswith(b"HTTP/1.1 200"))
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            self.assertIn(b"200 OK", b"".join(iter(lambda: sock.recv(65536), b"")))
+
 
 class OperationTest(unittest.TestCase):
     def test_keys_cors_and_the_access_log(self):

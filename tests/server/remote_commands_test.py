@@ -32,6 +32,35 @@ class NotAModel(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Careless(http.server.BaseHTTPRequestHandler):
+    """Has the shape of an OpenAI endpoint, and heeds neither tools nor budgets; its errors are a message alone."""
+
+    def answer(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        self.answer(200, {"data": [{"id": "m"}]})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            request = json.loads(body)
+        except ValueError:
+            return self.answer(400, {"error": {"message": "not JSON"}})
+        if isinstance(request["temperature"], str) or request["model"] != "m":
+            return self.answer(400, {"error": {"message": "temperature: no-such-model"}})
+        message = {"role": "assistant", "content": "5", "reasoning": "two and three"}
+        usage = {"completion_tokens": 45, "completion_tokens_details": {"reasoning_tokens": 40}}
+        self.answer(200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+
+    def log_message(self, *_):
+        pass
+
+
 class RemoteCommandsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -59,6 +88,23 @@ class RemoteCommandsTest(unittest.TestCase):
         done = run("test-server", "http://127.0.0.1:9")
         self.assertEqual(done.returncode, 1)
         self.assertIn("0 of", done.stdout)
+
+    def test_a_server_that_only_looks_right_fails(self):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            done = run("test-server", f"http://127.0.0.1:{other.server_port}", "--json")
+            other.shutdown()
+        checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+        self.assertTrue(checks["models"]["passed"] and checks["chat, thinking on"]["passed"], checks)
+        for name, why in [
+            ("tools", "nothing was called"),
+            ("thinking budget", "40 for one of 0"),
+            ("error: wrong type", "error.type"),
+            ("error: unknown model", "error.type"),
+            ("error: not JSON", "error.type"),
+        ]:
+            self.assertFalse(checks[name]["passed"], name)
+            self.assertIn(why, checks[name]["detail"])
 
     def test_a_sweep_has_vllms_names(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -63,6 +63,7 @@ class CudaBackend final : public Backend {
   void relu2(const Relu2Args& args) override;
   void causal_conv1d(const CausalConv1dArgs& args) override;
   void ssd_scan(const SsdScanArgs& args) override;
+  void mamba_core(const MambaCoreArgs& args) override;
   void kv_cache_append(const KvCacheAppendArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void router(const RouterArgs& args) override;

@@ -26,6 +26,7 @@
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/router/router.h"
 #include "ops/ssd_scan/ssd_scan.h"
+#include "ops/token_choice/token_choice.h"
 #include "tensor/buffer.h"
 
 namespace nemoforge::ops {
@@ -110,6 +111,11 @@ class Backend {
 
   // The convolution, the scan and the gated norm of a Mamba-2 mixer; a backend may compute the three at once.
   virtual void mamba_core(const MambaCoreArgs& args);
+
+  // True where choose_tokens works; elsewhere src/sampling reads the logits where they are.
+  [[nodiscard]] virtual bool chooses_tokens() const { return false; }
+  // Waits for the device.
+  virtual void choose_tokens(const TokenChoiceArgs& args);
 };
 
 // The naive implementations in double precision: the oracle of the tests, and the formulas as code.

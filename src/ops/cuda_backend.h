@@ -27,7 +27,9 @@ enum class ScratchPurpose : uint8_t {
   kOutAsFloat,
   kLoraInner,
   kExpertCounts,
-  kAttentionPartials
+  kAttentionPartials,
+  kTokenChoice,
+  kChangedLogits
 };
 
 class CudaBackend final : public Backend {
@@ -69,6 +71,8 @@ class CudaBackend final : public Backend {
   void router(const RouterArgs& args) override;
   void moe_dispatch(const MoeDispatchArgs& args) override;
   void moe_combine(const MoeCombineArgs& args) override;
+  [[nodiscard]] bool chooses_tokens() const override { return true; }
+  void choose_tokens(const TokenChoiceArgs& args) override;
 
  private:
   // out [num_rows, out_features] = x W^T through cuBLASLt, fp32 accumulation; x and W of one dtype (f32 or

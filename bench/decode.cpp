@@ -1,5 +1,6 @@
 #include "bench/decode.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "bench/machine.h"
@@ -11,6 +12,18 @@ namespace {
 
 constexpr int64_t kWarmUpSteps = 3;
 constexpr int64_t kPrefillChunk = 256;
+constexpr int64_t kDevicePrefillChunk = 4096;
+// Of a longer context, keys and values are those of this many tokens over and over: the speed of a step
+// depends on their bytes, and a prefill of a million tokens takes minutes.
+constexpr int64_t kMaxPrefilled = 65536;
+
+// One sequence with a past of `context_len` tokens.
+void make_past(model::Model& model, const Sequences& sequences, Rng& rng, int64_t context_len) {
+  const int64_t chunk = model.backend().shares_host_memory() ? kPrefillChunk : kDevicePrefillChunk;
+  const int64_t num_passed = std::min(context_len, kMaxPrefilled);
+  sequences.prefill(model, 0, 0, random_token_ids(rng, num_passed, model.config().vocab_size), chunk);
+  if (num_passed < context_len) sequences.repeat_keys(model, 0, num_passed, context_len);
+}
 
 }  // namespace
 
@@ -20,8 +33,7 @@ Result<DecodeResult> run_decode(model::Model& model, const DecodeOptions& option
   NF_TRY(const Sequences sequences, Sequences::make(model, options.batch_size, max_len));
   Rng rng(options.seed);
   // One past for all: their tokens differ from the first step on.
-  sequences.prefill(model, 0, 0, random_token_ids(rng, options.context_len, config.vocab_size),
-                    kPrefillChunk);
+  make_past(model, sequences, rng, options.context_len);
   for (int64_t i = 1; i < options.batch_size; ++i) sequences.copy(model, 0, i);
   std::vector<double> seconds;
   model::Batch batch;

@@ -60,6 +60,24 @@ class Sequences {
     }
   }
 
+  // Repeats the first `num_tokens` keys and values of sequence i (whole blocks) up to position `end`.
+  void repeat_keys(model::Model& model, int64_t i, int64_t num_tokens, int64_t end) const {
+    const int64_t count = div_exact(num_tokens, kBlockSize);
+    const int64_t first = blocks_[static_cast<size_t>(i)].front();
+    const auto repeat = [&](const TensorView& cache) {
+      for (int64_t at = count; at < ceil_div(end, kBlockSize); at += count) {
+        const TensorView source = cache.rows(first, std::min(count, ceil_div(end, kBlockSize) - at));
+        model.backend().copy(source.raw(), cache.rows(first + at, source.size(0)).raw(),
+                             source.numel() * dtype_bytes(source.dtype()));
+      }
+    };
+    for (int64_t layer_idx = 0; layer_idx < model.config().num_hidden_layers(); ++layer_idx) {
+      if (model.config().layers[static_cast<size_t>(layer_idx)] != model::LayerKind::kAttention) continue;
+      repeat(caches_.kv(layer_idx).k);
+      repeat(caches_.kv(layer_idx).v);
+    }
+  }
+
   // Passes the tokens of one sequence, from position `context_len`, in pieces of `chunk_size` rows.
   void prefill(model::Model& model, int64_t i, int64_t context_len, std::span<const int32_t> ids,
                int64_t chunk_size) const {

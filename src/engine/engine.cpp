@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/thread_pool.h"
+#include "sampling/device_sampler.h"
 #include "text/utf8.h"
 
 namespace nemoforge::engine {
@@ -339,11 +340,11 @@ void Engine::step() {
   runner_->copy(std::exchange(scheduler_.copies, {}));
 
   const auto forward_begin = Clock::now();
-  const std::vector<std::span<const float>> logits = runner_->forward(work);
+  const std::vector<LogitRows> rows = runner_->forward(work);
   counters_.forward_s += seconds(Clock::now() - forward_begin);
   for (const ScheduledSequence& item : work) note_scheduled(item, forward_begin);
 
-  std::vector<Choice> choices = use_logits(work, logits);
+  std::vector<Choice> choices = use_logits(work, rows);
   NF_CHECK(active_.empty() || !work.empty() || !choices.empty()) << "requests are stuck";
   choose_tokens(choices);
   emit_tokens(choices);
@@ -353,23 +354,22 @@ void Engine::step() {
 
 // Scores prompts, counts the tokens as computed, fills branch points; returns where tokens are to be chosen.
 std::vector<Engine::Choice> Engine::use_logits(const std::vector<ScheduledSequence>& work,
-                                               const std::vector<std::span<const float>>& logits) {
-  const auto vocab_size = static_cast<size_t>(model_.config().vocab_size);
+                                               const std::vector<LogitRows>& rows) {
   std::vector<Choice> choices;
   std::vector<std::pair<Sequence*, Error>> failed;
-  std::vector<std::pair<RequestState*, std::span<const float>>> prompt_ends;
+  std::vector<std::pair<RequestState*, LogitRows>> prompt_ends;
   for (size_t i = 0; i < work.size(); ++i) {
     const ScheduledSequence& item = work[i];
     bool is_failed = false;
     if (item.scores_prompt()) {
-      if (Status scored = score_prompt(item, logits[i]); !scored) {
+      if (Status scored = score_prompt(item, runner_->host_logits(rows[i])); !scored) {
         failed.emplace_back(item.sequence, std::move(scored).error());
         is_failed = true;
       }
     }
     if (!item.needs_logits()) continue;
-    const auto last_row = logits[i].last(vocab_size);
-    if (item.chooses_token() && !is_failed) choices.push_back({item.sequence, last_row, {}});
+    const LogitRows last_row{rows[i].first + rows[i].count - 1, 1};
+    if (item.chooses_token() && !is_failed) choices.push_back({item.sequence, last_row, {}, {}, {}});
     if (!item.is_decode) prompt_ends.emplace_back(item.sequence->request.get(), last_row);
   }
   advance(scheduler_, work);
@@ -377,12 +377,13 @@ std::vector<Engine::Choice> Engine::use_logits(const std::vector<ScheduledSequen
   for (const auto& [request, row] : prompt_ends) {
     auto& branch = request->branch;
     if (branch && !branch->logits) {
-      branch->logits = std::make_shared<const std::vector<float>>(row.begin(), row.end());
+      const auto logits = runner_->host_logits(row);
+      branch->logits = std::make_shared<const std::vector<float>>(logits.begin(), logits.end());
     }
   }
   for (auto& [sequence, error] : failed) end_sequence(*sequence, FinishReason::kError, std::move(error));
   for (const auto& sequence : scheduler_.running) {
-    if (sequence->first_logits) choices.push_back({sequence.get(), *sequence->first_logits, {}});
+    if (sequence->first_logits) choices.push_back({sequence.get(), {}, *sequence->first_logits, {}, {}});
   }
   return choices;
 }
@@ -418,9 +419,71 @@ Status Engine::score_prompt(const ScheduledSequence& item, std::span<const float
   return {};
 }
 
+// All of sample()'s input but the logits.
+Result<sampling::SampleInput> Engine::sample_input(const Choice& choice) const {
+  Sequence& sequence = *choice.sequence;
+  sampling::SampleInput input;
+  input.params = &sequence.request->request.sampling;
+  input.history = &sequence.history;
+  input.eos_token_ids = eos_token_ids_;
+  input.seed = sequence.request->seed;
+  input.sample_idx = sequence.sample_idx;
+  input.position = static_cast<uint32_t>(sequence.completion_len());
+  if (sequence.matcher && sequence.thinking.in_thought()) {
+    input.token_mask = sequence.matcher->mask_before();  // an answer has to come
+  } else if (sequence.matcher) {
+    NF_TRY(input.token_mask, sequence.matcher->mask());
+  }
+  return input;
+}
+
 void Engine::choose_tokens(std::vector<Choice>& choices) {
+  if (runner_->chooses_tokens()) return choose_on_device(choices);
+  std::vector<Choice*> all;
+  for (Choice& choice : choices) all.push_back(&choice);
+  choose_on_host(all);
+}
+
+// One token from every row of the step where the logits are; what the device does not decide, forced tokens
+// and branch points are the host's.
+void Engine::choose_on_device(std::vector<Choice>& choices) {
+  std::vector<ops::TokenChoiceRow> rows(static_cast<size_t>(runner_->num_rows()));
+  std::vector<Choice*> of_device;
+  std::vector<Choice*> of_host;
+  for (Choice& choice : choices) {
+    const bool is_device = choice.row.count > 0 && !choice.sequence->thinking.forced_token();
+    (is_device ? of_device : of_host).push_back(&choice);
+  }
+  const int64_t vocab_size = model_.config().vocab_size;
+  for_each_in_pool(of_device.size(), [&](size_t i, size_t) {
+    Choice& choice = *of_device[i];
+    const auto input = sample_input(choice);
+    choice.token = input ? sampling::SampledToken{} : Result<sampling::SampledToken>(forward_error(input));
+    if (!input) return;
+    rows[static_cast<size_t>(choice.row.first)] = sampling::to_choice_row(*input, vocab_size, choice.mask);
+  });
+  std::vector<ops::ChosenToken> chosen(rows.size());
+  if (!of_device.empty()) runner_->choose(rows, chosen);
+  for (Choice* choice : of_device) {
+    if (!choice->token) continue;
+    const ops::ChosenToken& token = chosen[static_cast<size_t>(choice->row.first)];
+    if (token.status == ops::TokenChoiceStatus::kUndecided) {
+      of_host.push_back(choice);
+    } else {
+      choice->token = sampling::from_choice(token);
+    }
+  }
+  choose_on_host(of_host);
+}
+
+void Engine::choose_on_host(std::span<Choice* const> choices) {
+  for (Choice* choice : choices) {
+    const bool is_forced = choice->sequence->thinking.forced_token().has_value();
+    const bool needs_logits = !is_forced || choice->sequence->request->request.sampling.top_logprobs;
+    if (choice->row.count > 0 && needs_logits) choice->logits = runner_->host_logits(choice->row);
+  }
   for_each_in_pool(choices.size(), [&](size_t choice_idx, size_t thread_idx) {
-    Choice& choice = choices[choice_idx];
+    Choice& choice = *choices[choice_idx];
     Sequence& sequence = *choice.sequence;
     const sampling::SamplingParams& params = sequence.request->request.sampling;
     if (const auto forced = sequence.thinking.forced_token()) {
@@ -428,25 +491,13 @@ void Engine::choose_tokens(std::vector<Choice>& choices) {
                                          : sampling::SampledToken{*forced, 0, {}};
       return;
     }
-    sampling::SampleInput input;
-    input.logits = choice.logits;
-    input.params = &params;
-    input.history = &sequence.history;
-    input.eos_token_ids = eos_token_ids_;
-    input.seed = sequence.request->seed;
-    input.sample_idx = sequence.sample_idx;
-    input.position = static_cast<uint32_t>(sequence.completion_len());
-    if (sequence.matcher && sequence.thinking.in_thought()) {
-      input.token_mask = sequence.matcher->mask_before();  // an answer has to come
-    } else if (sequence.matcher) {
-      const auto mask = sequence.matcher->mask();
-      if (!mask) {
-        choice.token = forward_error(mask);
-        return;
-      }
-      input.token_mask = *mask;
+    auto input = sample_input(choice);
+    if (!input) {
+      choice.token = forward_error(input);
+      return;
     }
-    choice.token = sampling::sample(input, scratch_[thread_idx]);
+    input->logits = choice.logits;
+    choice.token = sampling::sample(*input, scratch_[thread_idx]);
   });
 }
 

@@ -67,8 +67,10 @@ class Engine {
   // Chosen tokens wait for their sequence.
   struct Choice {
     Sequence* sequence;
-    std::span<const float> logits;
+    LogitRows row;                  // of the step; count 0: `logits` are those of a branch point
+    std::span<const float> logits;  // in host memory, where they are needed there
     Result<sampling::SampledToken> token;
+    std::vector<uint32_t> mask;  // memory for the mask of a device's choice
   };
 
   Engine(model::Model& model, const text::Tokenizer* tokenizer, const SchedulerConfig& limits,
@@ -84,10 +86,13 @@ class Engine {
   bool take_commands();
   void step();
   [[nodiscard]] std::vector<Choice> use_logits(const std::vector<ScheduledSequence>& work,
-                                               const std::vector<std::span<const float>>& logits);
+                                               const std::vector<LogitRows>& rows);
   void note_scheduled(const ScheduledSequence& item, Clock::time_point now);
   [[nodiscard]] Status score_prompt(const ScheduledSequence& item, std::span<const float> logits);
   void choose_tokens(std::vector<Choice>& choices);
+  [[nodiscard]] Result<sampling::SampleInput> sample_input(const Choice& choice) const;
+  void choose_on_device(std::vector<Choice>& choices);
+  void choose_on_host(std::span<Choice* const> choices);
   void emit_tokens(std::vector<Choice>& choices);
   void end_sequence(Sequence& sequence, FinishReason reason, std::optional<Error> error);
   void retire(Sequence& sequence, FinishReason reason);

@@ -64,10 +64,11 @@ inline text::Tokenizer tiny_tokenizer() {
   return std::move(*tokenizer);
 }
 
-// tests/golden/tiny in fp32 on the CPU backend, and engines on it, one at a time.
+// tests/golden/tiny in fp32 on a backend, and engines on it, one at a time.
 class TinyModel {
  public:
-  TinyModel() : backend_(ops::make_cpu_backend()), tokenizer_(tiny_tokenizer()) {
+  explicit TinyModel(std::unique_ptr<ops::Backend> backend = ops::make_cpu_backend())
+      : backend_(std::move(backend)), tokenizer_(tiny_tokenizer()) {
     auto model = model::Model::load(folder(), DType::kF32, *backend_);
     NF_CHECK(model) << model.error().message;
     model_ = std::make_unique<model::Model>(std::move(*model));

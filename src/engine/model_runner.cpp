@@ -1,5 +1,6 @@
 #include "engine/model_runner.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -49,10 +50,16 @@ void ModelRunner::copy_row(const TensorView& cache, int32_t from, int32_t to) {
   model_.backend().copy(source.raw(), target.raw(), source.numel() * dtype_bytes(source.dtype()));
 }
 
-std::vector<std::span<const float>> ModelRunner::forward(std::span<const ScheduledSequence> work) {
+std::vector<LogitRows> ModelRunner::forward(std::span<const ScheduledSequence> work) {
+  logits_ = {};
   if (work.empty()) return {};
   batch_.clear();
-  std::vector<size_t> num_rows;  // of logits, of each sequence
+  std::vector<LogitRows> rows;
+  int64_t num_rows = 0;
+  const auto add_rows = [&](int64_t count) {
+    rows.push_back({num_rows, count});
+    num_rows += count;
+  };
   for (const ScheduledSequence& item : work) {
     const Sequence& sequence = *item.sequence;
     const auto tokens =
@@ -62,40 +69,51 @@ std::vector<std::span<const float>> ModelRunner::forward(std::span<const Schedul
                                      sequence.request->request.adapter.get()};
     if (item.is_decode) {
       batch_.add_decode(tokens.front(), state);
-      num_rows.push_back(1);
+      add_rows(1);
     } else if (item.scores_prompt()) {
       batch_.add_prefill(tokens, state, model::WantedLogits::kAll);
-      num_rows.push_back(tokens.size());
+      add_rows(item.num_tokens);
     } else {
       const bool wanted = item.needs_logits();
       batch_.add_prefill(tokens, state, wanted ? model::WantedLogits::kLast : model::WantedLogits::kNone);
-      num_rows.push_back(wanted ? 1 : 0);
+      add_rows(wanted ? 1 : 0);
     }
   }
 
-  const std::span<const float> logits = to_host(model_.forward(batch_, caches_));
-  const auto vocab_size = static_cast<size_t>(model_.config().vocab_size);
-  std::vector<std::span<const float>> result;
-  size_t begin = 0;
-  for (const size_t rows : num_rows) {
-    result.push_back(logits.subspan(begin, rows * vocab_size));
-    begin += rows * vocab_size;
-  }
-  NF_CHECK(begin == logits.size()) << begin << " of " << logits.size();
-  return result;
+  logits_ = model_.forward(batch_, caches_);
+  NF_CHECK(logits_.size(0) == num_rows && logits_.is_contiguous()) << logits_.size(0) << ", not " << num_rows;
+  is_on_host_.assign(static_cast<size_t>(num_rows), false);
+  return rows;
 }
 
-std::span<const float> ModelRunner::to_host(const ConstTensorView& logits) {
-  const auto count = static_cast<size_t>(logits.numel());
-  if (count == 0) return {};
-  NF_CHECK(logits.is_contiguous());
-  if (model_.backend().shares_host_memory()) {
-    model_.backend().synchronize();
-    return {logits.data<float>(), count};
+std::span<const float> ModelRunner::host_logits(LogitRows rows) {
+  if (rows.count == 0) return {};
+  const int64_t vocab_size = logits_.size(1);
+  const auto first = static_cast<size_t>(rows.first * vocab_size);
+  const auto count = static_cast<size_t>(rows.count * vocab_size);
+  ops::Backend& backend = model_.backend();
+  if (backend.shares_host_memory()) {
+    backend.synchronize();
+    return {logits_.data<float>() + first, count};
   }
-  host_logits_.resize(count);
-  model_.backend().download(logits.raw(), host_logits_.data(), logits.numel() * int64_t{sizeof(float)});
-  return host_logits_;
+  // Grown at once, so that spans of other rows stay where they are.
+  const auto numel = static_cast<size_t>(logits_.numel());
+  if (host_logits_.size() < numel) {
+    NF_CHECK(std::none_of(is_on_host_.begin(), is_on_host_.end(), [](bool is_there) { return is_there; }));
+    host_logits_.resize(numel);
+  }
+  const auto begin = is_on_host_.begin() + rows.first;
+  if (!std::all_of(begin, begin + rows.count, [](bool is_there) { return is_there; })) {
+    backend.download(logits_.rows(rows.first, rows.count).raw(), host_logits_.data() + first,
+                     rows.count * vocab_size * int64_t{sizeof(float)});
+    std::fill(begin, begin + rows.count, true);
+  }
+  return std::span(host_logits_).subspan(first, count);
+}
+
+void ModelRunner::choose(std::span<const ops::TokenChoiceRow> rows, std::span<ops::ChosenToken> out) {
+  if (rows.empty()) return;
+  model_.backend().choose_tokens({.logits = logits_, .rows = rows, .out = out});
 }
 
 }  // namespace nemoforge::engine

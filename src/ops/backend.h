@@ -20,11 +20,13 @@
 #include "ops/grouped_linear/grouped_linear.h"
 #include "ops/linear/linear.h"
 #include "ops/lora/lora.h"
+#include "ops/mamba_core/mamba_core.h"
 #include "ops/moe/moe.h"
 #include "ops/relu2/relu2.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/router/router.h"
 #include "ops/ssd_scan/ssd_scan.h"
+#include "ops/token_choice/token_choice.h"
 #include "tensor/buffer.h"
 
 namespace nemoforge::ops {
@@ -106,6 +108,14 @@ class Backend {
   virtual void router(const RouterArgs& args) = 0;
   virtual void moe_dispatch(const MoeDispatchArgs& args) = 0;
   virtual void moe_combine(const MoeCombineArgs& args) = 0;
+
+  // The convolution, the scan and the gated norm of a Mamba-2 mixer; a backend may compute the three at once.
+  virtual void mamba_core(const MambaCoreArgs& args);
+
+  // True where choose_tokens works; elsewhere src/sampling reads the logits where they are.
+  [[nodiscard]] virtual bool chooses_tokens() const { return false; }
+  // Waits for the device.
+  virtual void choose_tokens(const TokenChoiceArgs& args);
 };
 
 // The naive implementations in double precision: the oracle of the tests, and the formulas as code.

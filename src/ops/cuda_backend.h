@@ -27,7 +27,9 @@ enum class ScratchPurpose : uint8_t {
   kOutAsFloat,
   kLoraInner,
   kExpertCounts,
-  kAttentionPartials
+  kAttentionPartials,
+  kTokenChoice,
+  kChangedLogits
 };
 
 class CudaBackend final : public Backend {
@@ -65,11 +67,14 @@ class CudaBackend final : public Backend {
   void relu2(const Relu2Args& args) override;
   void causal_conv1d(const CausalConv1dArgs& args) override;
   void ssd_scan(const SsdScanArgs& args) override;
+  void mamba_core(const MambaCoreArgs& args) override;
   void kv_cache_append(const KvCacheAppendArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void router(const RouterArgs& args) override;
   void moe_dispatch(const MoeDispatchArgs& args) override;
   void moe_combine(const MoeCombineArgs& args) override;
+  [[nodiscard]] bool chooses_tokens() const override { return true; }
+  void choose_tokens(const TokenChoiceArgs& args) override;
 
  private:
   // out [num_rows, out_features] = x W^T through cuBLASLt, fp32 accumulation; x and W of one dtype (f32 or

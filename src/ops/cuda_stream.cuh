@@ -27,6 +27,25 @@ __device__ inline void await_previous_kernel() {
 #endif
 }
 
+// Of the current device.
+inline int num_multiprocessors() {
+  static const int count = [] {
+    int device = 0;
+    int found = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&found, cudaDevAttrMultiProcessorCount, device));
+    return found;
+  }();
+  return count;
+}
+
+// Lets the kernel's blocks have that much dynamic shared memory; more than 48 KiB must be asked for.
+template <typename Kernel>
+void allow_shared_bytes(Kernel* kernel, int64_t num_bytes) {
+  CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(num_bytes)));
+}
+
 class OpStream {
  public:
   OpStream() = default;
@@ -37,24 +56,47 @@ class OpStream {
   // The next launch depends on work of another stream too, and starts plainly.
   void start_next_alone() { next_alone_ = true; }
 
+  // The device has thread block clusters.
+  [[nodiscard]] bool has_clusters() const { return can_overlap_; }
+
   // kernel<<<grid, num_threads, shared_bytes>>>(args...); the kernel follows the rules above. Throws
   // CudaError.
   template <typename... Params, typename... Args>
   void launch(void (*kernel)(Params...), dim3 grid, int num_threads, int64_t shared_bytes, Args... args) {
-    cudaLaunchAttribute overlap{};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
+    start(kernel, 1, grid, num_threads, shared_bytes, static_cast<Params>(args)...);
+  }
+
+  // The same with clusters of `cluster_size` blocks along x, which divides grid.x. Where has_clusters().
+  template <typename... Params, typename... Args>
+  void launch_clusters(void (*kernel)(Params...), int cluster_size, dim3 grid, int num_threads,
+                       Args... args) {
+    start(kernel, cluster_size, grid, num_threads, 0, static_cast<Params>(args)...);
+  }
+
+ private:
+  template <typename... Params>
+  void start(void (*kernel)(Params...), int cluster_size, dim3 grid, int num_threads, int64_t shared_bytes,
+             Params... args) {
+    cudaLaunchAttribute attributes[2] = {};
+    unsigned num_attributes = 0;
+    if (can_overlap_ && !std::exchange(next_alone_, false)) {
+      attributes[num_attributes].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[num_attributes++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster_size > 1) {
+      attributes[num_attributes].id = cudaLaunchAttributeClusterDimension;
+      attributes[num_attributes++].val.clusterDim = {static_cast<unsigned>(cluster_size), 1, 1};
+    }
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = dim3(static_cast<unsigned>(num_threads));
     config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
     config.stream = stream_;
-    config.attrs = &overlap;
-    config.numAttrs = can_overlap_ && !std::exchange(next_alone_, false) ? 1 : 0;
-    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
+    config.attrs = attributes;
+    config.numAttrs = num_attributes;
+    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
- private:
   cudaStream_t stream_ = nullptr;
   bool can_overlap_ = false;  // the device is a Hopper or later
   bool next_alone_ = false;

@@ -27,6 +27,8 @@ class ReferenceBackend final : public HostBackend {
   void router(const RouterArgs& args) override;
   void moe_dispatch(const MoeDispatchArgs& args) override;
   void moe_combine(const MoeCombineArgs& args) override;
+  [[nodiscard]] bool chooses_tokens() const override { return true; }
+  void choose_tokens(const TokenChoiceArgs& args) override;
 };
 
 }  // namespace nemoforge::ops

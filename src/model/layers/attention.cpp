@@ -8,9 +8,12 @@ AttentionActivations attention(const ForwardContext& context, const AttentionWei
                                const ConstTensorView& x, const ops::KvCacheView& cache) {
   const ModelConfig& config = context.config;
   AttentionActivations out;
-  out.q = linear(context, x, weights.q_proj, LoraTarget::kQProj);
-  out.k = linear(context, x, weights.k_proj, LoraTarget::kKProj);
-  out.v = linear(context, x, weights.v_proj, LoraTarget::kVProj);
+  // The products with k and v have too few columns to fill a device by themselves.
+  context.backend.concurrently([&] { out.q = linear(context, x, weights.q_proj, LoraTarget::kQProj); },
+                               [&] {
+                                 out.k = linear(context, x, weights.k_proj, LoraTarget::kKProj);
+                                 out.v = linear(context, x, weights.v_proj, LoraTarget::kVProj);
+                               });
   context.backend.kv_cache_append({.rows = &context.rows, .k = out.k, .v = out.v, .cache = cache});
   out.attended = context.take(config.q_size());
   context.backend.attention({.rows = &context.rows,

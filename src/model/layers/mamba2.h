@@ -13,7 +13,8 @@
 
 namespace nemoforge::model {
 
-// What the mixer computes on the way, each in its own memory: the backward pass reads it.
+// What the mixer computes on the way, each in its own memory: the backward pass reads it. With a cache,
+// `convolved` and `scanned` may stay unwritten (ops::MambaCoreArgs).
 struct Mamba2Activations {
   TensorView projected;  // [num_rows, mamba_projection_size]: z | x | B | C | dt
   TensorView convolved;  // [num_rows, mamba_conv_size]: x | B | C

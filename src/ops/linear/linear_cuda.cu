@@ -15,7 +15,8 @@ namespace nemoforge::ops {
 namespace {
 
 constexpr int kMaxGemvRows = 8;
-constexpr int kMaxFewRows = 32;  // beyond, the reads of x from L2 cost as much as those of the weight
+// Beyond, the reads of x from L2 cost as much as those of the weight.
+constexpr int kMaxFewRows = kFewRowsMax;
 constexpr int kWarpsPerBlock = 4;
 constexpr int kElementThreads = 256;
 
@@ -56,17 +57,28 @@ __global__ void gemv_block_per_column(const XT* x, int64_t x_stride, const Weigh
       from_float<OutT>(sum + (bias == nullptr ? 0.0f : to_float(bias[column])));
 }
 
+// Every gridDim.x-th tile of columns of one weight.
+template <typename OutT>
+struct TilesOfColumns {
+  FewRowsJob<OutT> first;
+  int out_features;
+  int next_column;
+  __device__ bool next(FewRowsJob<OutT>& job) {
+    job = first;
+    job.first_column = next_column;
+    next_column += static_cast<int>(gridDim.x) * kFewRowsColumns;
+    return job.first_column < out_features;
+  }
+};
+
 template <int kTiles, typename OutT>
-__global__ void __launch_bounds__(kFewRowsThreads)
-    few_rows_linear(const __nv_bfloat16* x, int64_t x_stride, int num_rows, const __nv_bfloat16* weight,
-                    const __nv_bfloat16* bias, int in_features, int out_features, OutT* out,
-                    int64_t out_stride) {
-  __shared__ float partial[kFewRowsWarps * kTiles * kFewRowsTile * kFewRowsColumns];
-  const int first_column = static_cast<int>(blockIdx.x) * kFewRowsColumns;
-  prefetch_few_rows(weight, in_features, out_features, first_column);
-  await_previous_kernel();
-  multiply_few_rows<kTiles>(x, x_stride, num_rows, weight, bias, in_features, out_features, first_column, out,
-                            out_stride, partial);
+__global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks)
+    few_rows_linear(const __nv_bfloat16* x, const __nv_bfloat16* weight, FewRowsShape shape, int num_rows,
+                    OutT* out) {
+  extern __shared__ uint4 shared[];
+  const TilesOfColumns<OutT> tiles{
+      {weight, x, out, 0, num_rows}, shape.out_features, static_cast<int>(blockIdx.x) * kFewRowsColumns};
+  FewRowsProducts<kTiles, OutT, TilesOfColumns<OutT>>(shape, tiles, shared).run();
 }
 
 template <typename InT, typename OutT>
@@ -149,22 +161,28 @@ void run_gemv(const LinearArgs& args, ConstTensorView x, TensorView out, OpStrea
   }
 }
 
-void run_few_rows(const LinearArgs& args, OpStream& stream) {
+template <int kTiles>
+void launch_few_rows(const LinearArgs& args, OpStream& stream) {
   const LinearWeight& weight = *args.weight;
-  const auto grid = static_cast<unsigned>(ceil_div<int64_t>(weight.out_features(), kFewRowsColumns));
-  const auto num_rows = static_cast<int>(args.x.size(0));
+  const FewRowsShape shape{static_cast<int>(weight.in_features()), static_cast<int>(weight.out_features()),
+                           args.x.row_stride(), args.out.row_stride(),
+                           static_cast<const __nv_bfloat16*>(weight.bias.raw())};
   dispatch_activation(args.out.dtype(), [&](auto out_tag) {
     using OutT = DeviceType<typename decltype(out_tag)::type>;
-    const auto kernel = num_rows <= 8    ? few_rows_linear<1, OutT>
-                        : num_rows <= 16 ? few_rows_linear<2, OutT>
-                                         : few_rows_linear<4, OutT>;
-    stream.launch(kernel, grid, kFewRowsThreads, 0, static_cast<const __nv_bfloat16*>(args.x.raw()),
-                  args.x.row_stride(), num_rows, static_cast<const __nv_bfloat16*>(weight.weight.raw()),
-                  static_cast<const __nv_bfloat16*>(weight.bias.raw()),
-                  static_cast<int>(weight.in_features()), static_cast<int>(weight.out_features()),
-                  static_cast<OutT*>(args.out.raw()), args.out.row_stride());
+    allow_shared_bytes(few_rows_linear<kTiles, OutT>, few_rows_shared_bytes(kTiles));
+    stream.launch(few_rows_linear<kTiles, OutT>,
+                  few_rows_grid(ceil_div<int64_t>(weight.out_features(), kFewRowsColumns)), kFewRowsThreads,
+                  few_rows_shared_bytes(kTiles), static_cast<const __nv_bfloat16*>(args.x.raw()),
+                  static_cast<const __nv_bfloat16*>(weight.weight.raw()), shape,
+                  static_cast<int>(args.x.size(0)), static_cast<OutT*>(args.out.raw()));
   });
   CUDA_CHECK(cudaGetLastError());
+}
+
+void run_few_rows(const LinearArgs& args, OpStream& stream) {
+  if (args.x.size(0) <= kFewRowsTile) return launch_few_rows<1>(args, stream);
+  if (args.x.size(0) <= 2 * kFewRowsTile) return launch_few_rows<2>(args, stream);
+  launch_few_rows<kFewRowsMaxTiles>(args, stream);
 }
 
 cudaDataType_t cuda_dtype(DType dtype) {

@@ -15,6 +15,8 @@ constexpr int kSortThreads =
     1024;  // one thread an expert: num_experts <= kSortThreads (checked before launch)
 constexpr int kMaxPairsOfOneBlock = 512;  // beyond, three kernels are quicker than one block
 constexpr int kCopyThreads = 256;
+constexpr int kMaxPairsOfFew = 64;  // up to so many are sorted by every block that copies one
+static_assert(kMaxPairsOfFew <= kCopyThreads);
 static_assert(kCudaShapeLimits.num_experts <= kSortThreads);
 constexpr int kExpertsAtOnce = 8;
 
@@ -59,6 +61,48 @@ __global__ void sort_by_expert(const int32_t* expert_ids, int num_pairs, int top
       row_of[first + i] = next;
       ++next;
     }
+  }
+}
+
+// Sort and copy in one kernel, for so few pairs that every block can sort them all by itself: a pair's place
+// is the number of pairs before it. One block a sorted row; the first also writes the tables.
+template <int kPiece, typename T>
+__global__ void dispatch_few(const int32_t* expert_ids, int num_pairs, int top_k, int num_experts, const T* x,
+                             int64_t x_stride, int hidden_size, int32_t* offsets, int32_t* row_tokens,
+                             int32_t* row_of, T* out, int64_t out_stride) {
+  await_previous_kernel();
+  __shared__ int32_t experts[kMaxPairsOfFew];
+  __shared__ int source_pair;
+  const int thread = static_cast<int>(threadIdx.x);
+  const bool writes_tables = blockIdx.x == 0;
+  if (thread < num_pairs) experts[thread] = expert_ids[thread];
+  __syncthreads();  // the ids are written
+  if (thread < num_pairs) {
+    const int expert = experts[thread];
+    int row = 0;
+    for (int other = 0; other < num_pairs; ++other) {
+      row += experts[other] < expert || (experts[other] == expert && other < thread) ? 1 : 0;
+    }
+    if (row == static_cast<int>(blockIdx.x)) source_pair = thread;
+    if (writes_tables) {
+      row_tokens[row] = thread / top_k;
+      row_of[thread] = row;
+    }
+  }
+  if (writes_tables) {
+    for (int expert = thread; expert <= num_experts; expert += kCopyThreads) {
+      int before = 0;
+      for (int pair = 0; pair < num_pairs; ++pair) before += experts[pair] < expert ? 1 : 0;
+      offsets[expert] = before;
+    }
+  }
+  __syncthreads();  // source_pair is written
+  const T* source = x + static_cast<int64_t>(source_pair / top_k) * x_stride;
+  T* target = out + static_cast<int64_t>(blockIdx.x) * out_stride;
+#pragma unroll 2
+  for (int column = thread * kPiece; column < hidden_size; column += kCopyThreads * kPiece) {
+    *reinterpret_cast<Pack<T, kPiece>*>(target + column) =
+        *reinterpret_cast<const Pack<T, kPiece>*>(source + column);
   }
 }
 
@@ -182,6 +226,22 @@ __global__ void combine_experts(const InT* expert_out, int64_t expert_stride, co
   out[token * out_stride + column] = from_float<OutT>(sum);
 }
 
+void launch_dispatch_few(const MoeDispatchArgs& args, OpStream& stream) {
+  dispatch_activation(args.x.dtype(), [&](auto tag) {
+    using T = DeviceType<typename decltype(tag)::type>;
+    constexpr int kWide = 16 / sizeof(T);
+    const bool wide = rows_aligned_to<kWide>(args.x) && rows_aligned_to<kWide>(args.out);
+    const int64_t num_pairs = args.expert_ids.numel();
+    stream.launch(wide ? dispatch_few<kWide, T> : dispatch_few<1, T>, static_cast<unsigned>(num_pairs),
+                  kCopyThreads, 0, args.expert_ids.data<int32_t>(), static_cast<int>(num_pairs),
+                  static_cast<int>(args.expert_ids.size(1)), static_cast<int>(args.num_experts),
+                  static_cast<const T*>(args.x.raw()), args.x.row_stride(), static_cast<int>(args.x.size(1)),
+                  args.offsets.data<int32_t>(), args.row_tokens.data<int32_t>(), args.row_of.data<int32_t>(),
+                  static_cast<T*>(args.out.raw()), args.out.row_stride());
+  });
+  CUDA_CHECK(cudaGetLastError());
+}
+
 }  // namespace
 
 void CudaBackend::moe_dispatch(const MoeDispatchArgs& args) {
@@ -191,6 +251,7 @@ void CudaBackend::moe_dispatch(const MoeDispatchArgs& args) {
   const auto pairs = narrow<int32_t>(num_pairs);
   const auto top_k = static_cast<int>(args.expert_ids.size(1));
   const auto num_experts = static_cast<int>(args.num_experts);
+  if (num_pairs > 0 && num_pairs <= kMaxPairsOfFew) return launch_dispatch_few(args, stream_);
   if (num_pairs <= kMaxPairsOfOneBlock) {
     stream_.launch(sort_by_expert, 1, kSortThreads, 0, args.expert_ids.data<int32_t>(), pairs, top_k,
                    num_experts, args.offsets.data<int32_t>(), args.row_tokens.data<int32_t>(),

@@ -1,5 +1,6 @@
 // Choice of experts: one warp a token, experts strided over the lanes in registers; top_k rounds of a
-// warp-wide maximum. num_experts <= 32 * kMaxPerLane, num_groups <= 32 (checked before launch). Launch-bound.
+// warp-wide maximum of ordered integers (redux). num_experts <= 32 * kMaxPerLane, num_groups <= 32 (checked
+// before launch). Launch-bound.
 #include "base/integers.h"
 #include "ops/cuda_backend.h"
 #include "ops/cuda_check.h"
@@ -10,6 +11,7 @@ namespace nemoforge::ops {
 namespace {
 
 constexpr int kWarpsPerBlock = 4;
+constexpr int kFewPerLane = 4;
 constexpr int kMaxPerLane = 16;
 static_assert(32 * kMaxPerLane == kCudaShapeLimits.num_experts);
 
@@ -46,6 +48,13 @@ __device__ void warp_first(float& value, int& index) {
   }
 }
 
+// An integer that is larger where the value comes earlier in the order of choice; never 0.
+__device__ unsigned order_of(float value) {
+  if (isnan(value)) return 0xffffffffu;
+  const unsigned bits = __float_as_uint(value + 0.0f);  // -0 is 0
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
 // Sum of the two largest choices of group `group` (in shared memory), by one lane.
 __device__ float group_score(const float* choice, int group, int group_size) {
   float first = -INFINITY;
@@ -67,21 +76,39 @@ __device__ float sigmoid(float logit) {
   return static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(logit))));
 }
 
+// kPerLane: experts that a lane has.
+template <int kPerLane>
 __global__ void choose_experts(RouterShape shape, const float* logits, int64_t logits_stride,
                                const float* correction_bias, int32_t* expert_ids, float* expert_weights) {
-  await_previous_kernel();
   extern __shared__ float shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int token = static_cast<int>(blockIdx.x) * kWarpsPerBlock + warp;
+  float bias[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * 32;
+    bias[i] = expert < shape.num_experts ? correction_bias[expert] : 0.0f;
+  }
+  await_previous_kernel();
   if (token >= shape.num_tokens) return;
-  float* scores = shared + warp * 2 * shape.num_experts;
-  float* choice = scores + shape.num_experts;
+  float* choice = shared + warp * shape.num_experts;
 
-  for (int expert = lane; expert < shape.num_experts; expert += 32) {
-    const float score = sigmoid(logits[token * logits_stride + expert]);
-    scores[expert] = score;
-    choice[expert] = score + correction_bias[expert];
+  float logit[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * 32;
+    logit[i] = expert < shape.num_experts ? logits[token * logits_stride + expert] : 0.0f;
+  }
+  float scores[kPerLane];
+  unsigned order[kPerLane];  // 0: not to be chosen
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * 32;
+    scores[i] = sigmoid(logit[i]);
+    const float value = scores[i] + bias[i];
+    order[i] = expert < shape.num_experts ? order_of(value) : 0;
+    if (shape.num_groups > 1 && expert < shape.num_experts) choice[expert] = value;
   }
   __syncwarp();  // every choice is written before any lane reads another's
 
@@ -100,30 +127,38 @@ __global__ void choose_experts(RouterShape shape, const float* logits, int64_t l
     }
   }
 
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * 32;
+    if (shape.num_groups > 1 && (competing >> (expert / group_size) & 1u) == 0) order[i] = 0;
+  }
+
   float kept_score = 0;
   int kept_id = 0;
   float sum = 0;
-  unsigned chosen = 0;  // of this lane's experts, by their place in the lane
   for (int round = 0; round < shape.top_k; ++round) {
-    float best = -INFINITY;
+    unsigned best = 0;
     int best_idx = 1 << 20;
-    for (int i = 0; lane + i * 32 < shape.num_experts; ++i) {
-      const int expert = lane + i * 32;
-      if ((chosen >> i & 1u) != 0 ||
-          (competing >> (shape.num_groups > 1 ? expert / group_size : 0) & 1u) == 0)
-        continue;
-      if (best_idx == 1 << 20 || comes_before(choice[expert], expert, best, best_idx)) {
-        best = choice[expert];
-        best_idx = expert;
-      }
+    float best_score = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (order[i] <= best) continue;  // of equals the first, which has the lower index
+      best = order[i];
+      best_idx = lane + i * 32;
+      best_score = scores[i];
     }
-    warp_first(best, best_idx);
-    if (best_idx % 32 == lane) chosen |= 1u << (best_idx / 32);
-    const float score = scores[best_idx];
+    const unsigned first = __reduce_max_sync(0xffffffffu, best);
+    const int chosen = static_cast<int>(
+        __reduce_min_sync(0xffffffffu, best == first ? static_cast<unsigned>(best_idx) : ~0u));
+    const float score = __shfl_sync(0xffffffffu, best_score, chosen % 32);
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (lane + i * 32 == chosen) order[i] = 0;
+    }
     sum += score;
     if (round % 32 == lane) {
       kept_score = score;
-      kept_id = best_idx;
+      kept_id = chosen;
     }
   }
   if (lane < shape.top_k) {
@@ -150,11 +185,12 @@ void CudaBackend::router(const RouterArgs& args) {
                           static_cast<int>(args.top_k),
                           args.normalize,
                           args.scale};
-  stream_.launch(choose_experts, static_cast<unsigned>(ceil_div(num_tokens, kWarpsPerBlock)),
-                 kWarpsPerBlock * 32, static_cast<int64_t>(kWarpsPerBlock * 2 * num_experts * sizeof(float)),
-                 shape, args.logits.data<float>(), args.logits.row_stride(),
-                 args.correction_bias.data<float>(), args.expert_ids.data<int32_t>(),
-                 args.expert_weights.data<float>());
+  const auto kernel =
+      num_experts <= 32 * kFewPerLane ? choose_experts<kFewPerLane> : choose_experts<kMaxPerLane>;
+  stream_.launch(kernel, static_cast<unsigned>(ceil_div(num_tokens, kWarpsPerBlock)), kWarpsPerBlock * 32,
+                 static_cast<int64_t>(kWarpsPerBlock * num_experts * sizeof(float)), shape,
+                 args.logits.data<float>(), args.logits.row_stride(), args.correction_bias.data<float>(),
+                 args.expert_ids.data<int32_t>(), args.expert_weights.data<float>());
   CUDA_CHECK(cudaGetLastError());
 }
 

@@ -34,6 +34,7 @@ VerifyService::~VerifyService() {
 }
 
 void VerifyService::handle(server::HttpRequest&& request, const std::shared_ptr<server::Exchange>& exchange) {
+  if (request.refusal) return exchange->respond(refusal(request.refusal->status, request.refusal->message));
   if (request.path == "/health") {
     if (request.method != "GET") return exchange->respond(refusal(405, "/health is asked with GET"));
     server::HttpResponse response;

@@ -62,8 +62,9 @@ TEST_F(SandboxTest, cannot_write_to_the_system_or_to_what_it_was_given) {
   EXPECT_THAT(run("echo x > " + dir_ + "/shown"), HasSubstr("Read-only"));
   EXPECT_THAT(run("echo x > /usr/x"), HasSubstr("Read-only"));
   EXPECT_THAT(run("echo x > /x"), HasSubstr("Read-only"));
-  EXPECT_EQ(run("echo x > /tmp/x && cat /tmp/x"), "x\n");
-  EXPECT_FALSE(std::filesystem::exists("/tmp/x"));
+  const std::string file = "/tmp/" + std::filesystem::path(dir_).filename().string() + "_of_the_sandbox";
+  EXPECT_EQ(run("echo x > " + file + " && cat " + file), "x\n");
+  EXPECT_FALSE(std::filesystem::exists(file));
 }
 
 TEST_F(SandboxTest, has_no_network) {

@@ -15,7 +15,7 @@
 #include "verify/device_timing.h"
 #include "verify/evidence.h"
 #include "verify/evidence_record.h"
-#include "verify/operator_policy.h"
+#include "verify/problem_facts.h"
 #include "verify/state_match.h"
 #include "verify/trial_plan.h"
 #include "verify/worker_message.h"
@@ -121,20 +121,8 @@ Status DeviceJudge::load_problem(const std::string& problem) {
   record_["seeds"]["gate"] = loaded->seeds;
   problem_ = loaded->facts;
   init_blob_ = loaded->init_blob;
-  record_["problem"] = {{"gate", problem_["gate"]},
-                        {"gate_overrides", problem_["gate_overrides"]},
-                        {"null_margins", problem_["null_margins"]},
-                        {"parameters", problem_["parameters"]},
-                        {"operators", problem_["operators"]},
-                        {"evaluate", problem_["evaluate"]}};
-  for (const auto& [name, count] : problem_["operators"].items()) {
-    evidence_.reference_operators[name] = count.get<int64_t>();
-    if (operator_kind(name) == OperatorKind::kRandom) evidence_.reference_is_random = true;
-  }
-  evidence_.reference_mutates_inputs = get(problem_["gate"], "mutates_inputs", false);
-  evidence_.reference_returns_input =
-      std::all_of(evidence_.reference_operators.begin(), evidence_.reference_operators.end(),
-                  [](const auto& entry) { return operator_kind(entry.first) == OperatorKind::kLayout; });
+  record_["problem"] = problem_record(problem_);
+  note_reference(problem_, evidence_);
   return {};
 }
 
@@ -468,14 +456,7 @@ Result<JudgeReport> DeviceJudge::run(const std::string& problem, const std::stri
   if (another_follows) NF_RETURN_IF_ERROR(workbench_.warm_up());
   if (const Status loaded = load_problem(problem); !loaded)
     return refuse("not_verified", loaded.error().to_string());
-  const Json& gate = problem_["gate"];
-  if (get(gate, "stochastic", false)) {
-    return refuse("not_verified", "the reference gives another answer each time it is asked");
-  }
-  if (gate["degenerate"].is_string()) {
-    return refuse("problem_degenerate",
-                  gate["degenerate"].get<std::string>() + " passes on every distribution");
-  }
+  if (const auto why = find_unjudgeable(problem_)) return refuse(why->name, why->detail);
   if (const Status shared = share_memory(); !shared)
     return refuse("not_verified", shared.error().to_string());
   const Json memory = {{"area", {{"handle", memory_["handle"]}, {"bytes", memory_["bytes"]}}},

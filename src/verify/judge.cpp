@@ -12,6 +12,7 @@
 #include "verify/candidate_session.h"
 #include "verify/evidence.h"
 #include "verify/evidence_record.h"
+#include "verify/problem_facts.h"
 #include "verify/problem_size.h"
 #include "verify/reference_worker.h"
 #include "verify/state_match.h"
@@ -123,19 +124,8 @@ Status Judge::load_problem(const std::string& problem) {
   init_blob_ = loaded->init_blob;
   // Those that were asked for, or smaller numbers of rows where the problem is too large for the interpreter.
   record_["overrides"] = problem_["overrides"];
-  record_["problem"] = {{"gate", problem_["gate"]},
-                        {"null_margins", problem_["null_margins"]},
-                        {"parameters", problem_["parameters"]},
-                        {"operators", problem_["operators"]},
-                        {"evaluate", problem_["evaluate"]}};
-  for (const auto& [name, count] : problem_["operators"].items()) {
-    evidence_.reference_operators[name] = count.get<int64_t>();
-    if (operator_kind(name) == OperatorKind::kRandom) evidence_.reference_is_random = true;
-  }
-  evidence_.reference_mutates_inputs = get(problem_["gate"], "mutates_inputs", false);
-  evidence_.reference_returns_input =
-      std::all_of(evidence_.reference_operators.begin(), evidence_.reference_operators.end(),
-                  [](const auto& entry) { return operator_kind(entry.first) == OperatorKind::kLayout; });
+  record_["problem"] = problem_record(problem_);
+  note_reference(problem_, evidence_);
   return {};
 }
 
@@ -335,14 +325,7 @@ Result<JudgeReport> Judge::run(const std::string& problem, const std::string& ca
   NF_RETURN_IF_ERROR(start(candidate, another_follows));
   if (const Status loaded = load_problem(problem); !loaded)
     return refuse("not_verified", loaded.error().to_string());
-  const Json& gate = problem_["gate"];
-  if (get(gate, "stochastic", false)) {
-    return refuse("not_verified", "the reference gives another answer each time it is asked");
-  }
-  if (gate["degenerate"].is_string()) {
-    return refuse("problem_degenerate",
-                  gate["degenerate"].get<std::string>() + " passes on every distribution");
-  }
+  if (const auto why = find_unjudgeable(problem_)) return refuse(why->name, why->detail);
   if (const Status sized = size_arena(); !sized) return refuse("not_verified", sized.error().to_string());
   if (const Status met = candidate_.greet({{"arena_bytes", arena_.size()}}, record_); !met) {
     return refuse("not_verified", met.error().to_string());
